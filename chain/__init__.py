@@ -1,0 +1,1 @@
+"""The EVM chain: contracts, provider, follower, sender."""

@@ -1,0 +1,1 @@
+"""What worker processes compute: shares, rounds, features, private set intersection."""

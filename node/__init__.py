@@ -1,0 +1,1 @@
+"""The daemon: the only package that holds keys, the database and the network."""
