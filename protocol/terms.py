@@ -1,0 +1,166 @@
+"""Terms of use: what an owner allows, and why a request passes or fails.
+
+A subset of ODRL (W3C): constraints of a left operand, an operator and a right operand. Nothing
+that is not permitted is allowed: an operand that every permission must speak of and does not is
+a failure, and an empty list allows nobody. Every evaluation gives one finding for each
+constraint: what was asked, what is allowed, pass or fail.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+Scalar = str | int | float
+Operator = Literal["eq", "lteq", "gteq", "isAnyOf", "isNoneOf"]
+LeftOperand = Annotated[
+    str, msgspec.Meta(pattern=r"\A(odrl|cdt):[A-Za-z]{1,32}(\.[a-z_]{1,32})?\Z")
+]
+
+OPERATION = "cdt:operation"
+COUNTERPARTY = "odrl:recipient"
+OUTPUT_RECIPIENT = "cdt:outputRecipient"
+PURPOSE = "odrl:purpose"
+EXPIRY = "odrl:dateTime"
+USES = "odrl:count"
+PAY_AMOUNT = "odrl:payAmount"
+COMMITTEE_SIZE = "cdt:committeeSize"
+CONTRIBUTORS = "cdt:contributors"
+COHORT_SIZE = "cdt:cohortSize"
+OPENINGS = "cdt:openings"
+NOISE = "cdt:noise"
+LABELS = "cdt:labels"
+ATTESTER = "cdt:attester"
+PARAMETER = "cdt:parameter."
+
+REQUIRED = (OPERATION, COUNTERPARTY, OUTPUT_RECIPIENT, PURPOSE, EXPIRY, ATTESTER)
+"""Operands that terms must speak of: where they are silent, nobody is permitted."""
+
+_NAMES = {
+    OPERATION: "operation",
+    COUNTERPARTY: "counterparty",
+    OUTPUT_RECIPIENT: "recipient of the result",
+    PURPOSE: "purpose",
+    EXPIRY: "expiry (seconds since 1970)",
+    USES: "number of uses",
+    PAY_AMOUNT: "price offered",
+    COMMITTEE_SIZE: "members of the committee",
+    CONTRIBUTORS: "contributors other than the recipient",
+    COHORT_SIZE: "rows in common",
+    OPENINGS: "numbers opened for each row",
+    NOISE: "noise relative to the features' standard deviation",
+    LABELS: "labels",
+    ATTESTER: "attester",
+}
+
+
+class Constraint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One condition on one operand; a list stands on the right of isAnyOf and isNoneOf only."""
+
+    leftOperand: LeftOperand  # noqa: N815 - ODRL's own spelling, as it stands in the document
+    operator: Operator
+    rightOperand: Scalar | tuple[Scalar, ...]  # noqa: N815
+
+
+class Terms(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Every constraint of `permission` must hold and none of `prohibition` may."""
+
+    permission: Annotated[tuple[Constraint, ...], msgspec.Meta(max_length=64)]
+    prohibition: Annotated[tuple[Constraint, ...], msgspec.Meta(max_length=64)] = ()
+    leakage: Literal["noise", "accept"] = "noise"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one constraint says of one request, in a sentence that a person can act on."""
+
+    operand: str
+    asked: str
+    allowed: str
+    passed: bool
+
+    @property
+    def sentence(self) -> str:
+        """For instance: `parameter width: 12 was asked, at most 4 is allowed`."""
+        return f"{describe(self.operand)}: {self.asked} was asked, {self.allowed} is allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome for one request with a finding for each constraint, floors included."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def permitted(self) -> bool:
+        """True if at least one constraint was checked and none failed."""
+        return bool(self.findings) and all(finding.passed for finding in self.findings)
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The findings that failed, in the order of the terms."""
+        return tuple(finding for finding in self.findings if not finding.passed)
+
+
+def describe(operand: str) -> str:
+    """The operand in plain words."""
+    if operand.startswith(PARAMETER):
+        return "parameter " + operand.removeprefix(PARAMETER)
+    return _NAMES.get(operand, operand)
+
+
+def evaluate(terms: Terms, facts: Mapping[str, Scalar]) -> Decision:
+    """One finding for each constraint of `terms`, and one for each required operand it lacks.
+
+    `facts` maps operands to what the request asks for. An operand that the request does not
+    state fails its constraint.
+    """
+    findings = [_examine(constraint, facts) for constraint in terms.permission]
+    for constraint in terms.prohibition:
+        findings.append(_forbid(constraint, facts))
+    spoken = {constraint.leftOperand for constraint in terms.permission}
+    for operand in REQUIRED:
+        if operand not in spoken:
+            findings.append(Finding(operand, _asked(facts, operand), "nothing", passed=False))
+    return Decision(tuple(findings))
+
+
+def _examine(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
+    operand = constraint.leftOperand
+    passed = operand in facts and _holds(constraint, facts[operand])
+    return Finding(operand, _asked(facts, operand), _allowed(constraint), passed)
+
+
+def _forbid(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
+    operand = constraint.leftOperand
+    passed = operand in facts and not _holds(constraint, facts[operand])
+    return Finding(operand, _asked(facts, operand), f"never {_allowed(constraint)}", passed)
+
+
+def _holds(constraint: Constraint, value: Scalar) -> bool:
+    right = constraint.rightOperand
+    match constraint.operator:
+        case "isAnyOf" | "isNoneOf":
+            among = isinstance(right, tuple) and value in right
+            return among if constraint.operator == "isAnyOf" else not among
+        case "eq":
+            return value == right
+    if isinstance(value, str) or not isinstance(right, int | float):
+        return False
+    return value <= right if constraint.operator == "lteq" else value >= right
+
+
+def _asked(facts: Mapping[str, Scalar], operand: str) -> str:
+    return str(facts[operand]) if operand in facts else "nothing"
+
+
+def _allowed(constraint: Constraint) -> str:
+    right = constraint.rightOperand
+    if isinstance(right, tuple):
+        listed = ", ".join(str(value) for value in right) or "nobody and nothing"
+        return f"none of {listed}" if constraint.operator == "isNoneOf" else f"only {listed}"
+    words = {"eq": "exactly", "lteq": "at most", "gteq": "at least"}
+    return f"{words.get(constraint.operator, constraint.operator)} {right}"
