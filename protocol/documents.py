@@ -203,7 +203,7 @@ def proof_at(path: str) -> Digest:
 
 
 def plan_hash(algorithm: Algorithm) -> Digest:
-    """SHA-256 of the plan (workflow, pool, recipient, purpose) in canonical form: it is attested."""
+    """SHA-256 of the plan (workflow, pool, recipient, purpose): this is what is attested."""
     return proof_of(rfc8785.dumps(_plain(algorithm)))
 
 

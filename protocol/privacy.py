@@ -1,4 +1,4 @@
-"""The floors that an OWNER's node enforces, whatever the publisher, the recipient or the attester say.
+"""The floors that an OWNER's node enforces, whatever publisher, recipient or attester say.
 
 Adversary: the recipient is curious and lies; up to t of the m members pool what they see; the
 publisher writes whatever suits it; accounts are free to make. The floors answer attacks that

@@ -1,0 +1,291 @@
+"""The messages between nodes: gossip, and one request and one answer for each stream.
+
+A stream is authenticated by the peers' Noise handshake, so requests carry no signature of their
+own; what must be shown to others later (announcements, bindings, grants, manifests, usage) is
+signed by itself.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from protocol.codec import (
+    U31,
+    U53,
+    AmountText,
+    Bytes20,
+    Bytes32,
+    Bytes64,
+    Bytes65,
+    Name,
+    PeerIdText,
+    SmallBytes,
+    Text,
+    Wire,
+)
+from protocol.manifest import Address, Role
+
+BINDING_PROTOCOL = "/northbund/binding/1"
+DOCUMENT_PROTOCOL = "/northbund/document/1"
+NEGOTIATION_PROTOCOL = "/northbund/negotiation/1"
+ATTESTATION_PROTOCOL = "/northbund/attestation/1"
+SESSION_PROTOCOL = "/northbund/session/1"
+
+MAX_ANNOUNCEMENT_BYTES = 16_384
+CidText = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"\A[a-z0-9]+\Z")]
+Title = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
+
+
+def topic(network: str) -> str:
+    """The gossip topic of a network's announcements."""
+    return f"/northbund/{network}/cdt/1"
+
+
+class Announcement(Wire, frozen=True, tag="announcement"):
+    """A signed hint that an asset exists and where its document is; the chain decides."""
+
+    cdt: Bytes32
+    owner: Bytes20
+    proof: Bytes32
+    kind: Annotated[str, msgspec.Meta(pattern=r"\A(data|compute|algorithm)\Z")]
+    name: Title
+    endpoint: PeerIdText
+    addresses: Annotated[tuple[Text, ...], msgspec.Meta(max_length=8)]
+    seq: U53
+    not_after: U53
+
+
+class BindingRequest(Wire, frozen=True, tag="binding-request"):
+    """Which account do you act for?"""
+
+
+class Binding(Wire, frozen=True, tag="binding"):
+    """The account and the peer vouch for each other over one EIP-712 digest."""
+
+    organisation: Name
+    account: Bytes20
+    peer_id: PeerIdText
+    valid_until: U53
+    seq: U53
+    account_signature: Bytes65
+    peer_signature: Bytes64
+
+
+class DocumentRequest(Wire, frozen=True, tag="document-request"):
+    """The document with this content address, please."""
+
+    cid: CidText
+
+
+class DocumentAnswer(Wire, frozen=True, tag="document"):
+    """The bytes whose SHA-256 the address names; empty if this node does not have them."""
+
+    body: Annotated[bytes, msgspec.Meta(max_length=262_144)]
+
+
+class ContractRequest(Wire, frozen=True, tag="contract-request"):
+    """The consumer asks for one edge: `child`, the provider's asset, under `parent`."""
+
+    process: Bytes32
+    child: Bytes32
+    parent: Bytes32
+    parent_proof: Bytes32
+    consumer: Bytes20
+    attester: Bytes20
+    pay_amount: AmountText
+    uses: U31
+    expires: U53
+
+
+class GrantTerms(Wire, frozen=True, tag="grant"):
+    """What the provider's EIP-712 signature covers; the field names are the contract's."""
+
+    child: Bytes32
+    parent: Bytes32
+    terms_hash: Bytes32
+    owner: Bytes20
+    owner_epoch: U31
+    price: AmountText
+    price_unit: Annotated[int, msgspec.Meta(ge=0, le=2)]
+    token: Bytes20
+    market: Bytes20
+    consumer: Bytes20
+    decider: Bytes20
+    max_uses: U31
+    expiry: U53
+    seq: U31
+
+
+class ContractAgreement(Wire, frozen=True, tag="contract-agreement"):
+    """Yes, as the signed grant says."""
+
+    process: Bytes32
+    grant: GrantTerms
+    signature: SmallBytes
+
+
+class Reason(Wire, frozen=True, tag="reason"):
+    """One constraint that failed: what was asked and what would pass."""
+
+    operand: Text
+    asked: Text
+    allowed: Text
+
+
+class ContractTermination(Wire, frozen=True, tag="contract-termination"):
+    """No, for these reasons; or the process is over."""
+
+    process: Bytes32
+    sentence: Text
+    reasons: Annotated[tuple[Reason, ...], msgspec.Meta(max_length=64)]
+
+
+class ContractVerification(Wire, frozen=True, tag="contract-verification"):
+    """The consumer has checked the grant's signature and holds it."""
+
+    process: Bytes32
+
+
+class ContractFinalized(Wire, frozen=True, tag="contract-finalized"):
+    """The provider knows that the consumer holds the grant."""
+
+    process: Bytes32
+
+
+class AttestationRequest(Wire, frozen=True, tag="attestation-request"):
+    """Your signature over this task's plan, if you have attested it."""
+
+    task: Bytes32
+
+
+class AttestationAnswer(Wire, frozen=True, tag="attestation"):
+    """The attester's own EIP-712 signature over {task, plan hash, deadline}."""
+
+    task: Bytes32
+    plan: Bytes32
+    deadline: U53
+    attester: Bytes20
+    signature: SmallBytes
+
+
+class SessionProposal(Wire, frozen=True, tag="session-proposal"):
+    """The recipient's node asks the others to take part in one run of an attested task."""
+
+    session: Bytes32
+    attempt: U31
+    attestation: AttestationAnswer
+
+
+class Seat(Wire, frozen=True, tag="seat"):
+    """One worker process that is ready to take part: its role and how to reach and know it."""
+
+    role: Role
+    certificate: SmallBytes
+    session_key: Bytes32
+    address: Address
+
+
+class SessionJoined(Wire, frozen=True, tag="session-joined"):
+    """Yes, with these workers. The nonce's digest comes first, the nonce with the signature."""
+
+    organisation: Name
+    account: Bytes20
+    seats: Annotated[tuple[Seat, ...], msgspec.Meta(min_length=1, max_length=4)]
+
+
+class SessionDeclined(Wire, frozen=True, tag="session-declined"):
+    """No: `rule` names what forbids it, `sentence` says why."""
+
+    rule: Name
+    sentence: Text
+
+
+class ManifestOffer(Wire, frozen=True, tag="manifest-offer"):
+    """One part of the manifest in its canonical bytes, to be checked and signed."""
+
+    session: Bytes32
+    part: Annotated[bytes, msgspec.Meta(max_length=131_072)]
+
+
+class ManifestSignature(Wire, frozen=True, tag="manifest-signature"):
+    """The node's Ed25519 signature over that part (as `envelope.seal` makes it)."""
+
+    session: Bytes32
+    signature: Bytes64
+
+
+class ManifestSigned(Wire, frozen=True, tag="manifest-signed"):
+    """That part with everybody's signature: (peer id, signature) in the order of peer ids."""
+
+    session: Bytes32
+    part: Annotated[bytes, msgspec.Meta(max_length=131_072)]
+    signatures: Annotated[
+        tuple[tuple[PeerIdText, Bytes64], ...], msgspec.Meta(min_length=1, max_length=64)
+    ]
+
+
+class AlignedReport(Wire, frozen=True, tag="aligned"):
+    """What this node's worker found: the salted hash of the common rows and their number."""
+
+    session: Bytes32
+    rows_hash: Bytes32
+    rows: U31
+
+
+class SessionStatusRequest(Wire, frozen=True, tag="session-status-request"):
+    """How far is this node with the session?"""
+
+    session: Bytes32
+
+
+class SessionStatus(Wire, frozen=True, tag="session-status"):
+    """The state of the session at this node, with the reason where it was aborted."""
+
+    session: Bytes32
+    state: Name
+    reason: Text
+    blamed: Annotated[tuple[Text, ...], msgspec.Meta(max_length=8)]
+    rows_hash: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    rows: U31 = 0
+
+
+class SessionAbort(Wire, frozen=True, tag="session-abort"):
+    """The session is over here; everybody else stops too."""
+
+    session: Bytes32
+    reason: Text
+    blamed: Annotated[tuple[Text, ...], msgspec.Meta(max_length=8)]
+
+
+class Due(Wire, frozen=True, tag="due"):
+    """What one owner is owed for one leaf, and for how many rows and openings."""
+
+    child: Bytes32
+    owner: Bytes20
+    amount: AmountText
+    rows: U53
+    openings: U53
+
+
+class UsageRecord(Wire, frozen=True, tag="usage"):
+    """What was used in a session, to be signed by every owner and the recipient on EIP-712."""
+
+    session: Bytes32
+    task: Bytes32
+    manifest: Bytes32
+    result: Bytes32
+    dues: Annotated[tuple[Due, ...], msgspec.Meta(min_length=1, max_length=64)]
+
+
+class UsageSignature(Wire, frozen=True, tag="usage-signature"):
+    """The account's EIP-712 signature over the usage."""
+
+    session: Bytes32
+    account: Bytes20
+    signature: SmallBytes
+
+
+class Acknowledged(Wire, frozen=True, tag="acknowledged"):
+    """Received and acted upon."""
+
+    session: Bytes32

@@ -1,0 +1,34 @@
+"""Ed25519 peer ids: the libp2p identity multihash that holds the public key itself.
+
+Source: libp2p specification, "Peer Ids and Keys": an Ed25519 key is short enough to be inlined,
+so the id of such a peer gives its key without asking anybody.
+"""
+
+import base58
+
+from protocol.errors import RemoteProtocolError
+from protocol.ids import PeerId
+
+_INLINE = bytes([0x00, 0x24, 0x08, 0x01, 0x12, 0x20])
+"""Identity multihash of 36 bytes: protobuf {type: Ed25519, data: 32 bytes}."""
+
+
+def peer_key(peer_id: str) -> bytes:
+    """The 32-byte Ed25519 public key in `peer_id`; RemoteProtocolError if it holds none."""
+    try:
+        raw = base58.b58decode(peer_id)
+    except ValueError as error:
+        raise RemoteProtocolError(f"{peer_id!r:.80} is not a peer id") from error
+    if raw[:6] != _INLINE or len(raw) != 38:
+        raise RemoteProtocolError(f"{peer_id!r:.80} is not the peer id of an Ed25519 key")
+    return raw[6:]
+
+
+def peer_id_of(key: bytes) -> PeerId:
+    """The peer id of the 32-byte Ed25519 public key `key`."""
+    return PeerId(base58.b58encode(_INLINE + key).decode())
+
+
+def peer_id_bytes(peer_id: str) -> bytes:
+    """The 38 bytes of `peer_id`, as the binding to a chain account signs them."""
+    return _INLINE + peer_key(peer_id)
