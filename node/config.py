@@ -1,0 +1,250 @@
+"""northbund.toml as frozen types: what an administrator says a node is and allows.
+
+Read once at the start. A key that is not known is refused, with the nearest known one and where it
+stands: a misspelt constraint must never be a constraint that is silently absent. Relative paths
+are resolved against the node's folder, accounts are bytes from here on.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from node.config_reading import prepare, sentence_of
+from node.errors import Fault, nearest
+from node.folder import Folder, open_folder
+from protocol.codec import Name
+from protocol.ids import Account, PeerId
+
+Url = Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://[^\s]+\Z")]
+Multiaddr = Annotated[
+    str, msgspec.Meta(pattern=r"\A/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/[0-9]{1,5}(/p2p/\w+)?\Z")
+]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of northbund.toml. Its fields are the known keys."""
+
+
+class Listen(Section, frozen=True):
+    """Where others reach this node: libp2p, and the workers' listeners for shares."""
+
+    libp2p: Multiaddr = "/ip4/127.0.0.1/tcp/0"
+    data_host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+
+
+class Rpc(Section, frozen=True):
+    """The local JSON-RPC; port 0 takes any free port, rpc.cookie tells which."""
+
+    port: Port = 0
+
+
+class Chain(Section, frozen=True):
+    """The EVM chain and the contracts on it."""
+
+    url: Url
+    chain_id: Annotated[int, msgspec.Meta(ge=1)]
+    registry: Account
+    market: Account
+    token: Account
+    confirmations: Annotated[int, msgspec.Meta(ge=0)] = 1
+    poll_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 1.0
+
+
+class Organisation(Section, frozen=True):
+    """Another organisation, as this node's administrator knows it.
+
+    `operator` says who runs its machines; organisations of one operator count as one party.
+    """
+
+    name: Name
+    account: Account
+    peer_id: PeerId
+    addresses: tuple[Multiaddr, ...] = ()
+    operator: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.operator:
+            msgspec.structs.force_setattr(self, "operator", self.name)
+
+
+class Trust(Section, frozen=True):
+    """Whose attestation this node accepts: names of organisations, or accounts."""
+
+    attesters: tuple[str, ...] = ()
+
+
+class Feature(Section, frozen=True):
+    """One column that may enter a computation."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    kind: Literal["number", "category"]
+
+
+class Dataset(Section, frozen=True):
+    """Rows of this node's own: where they are, what they mean, on which terms they are used."""
+
+    name: Name
+    path: Path
+    id_column: Annotated[str, msgspec.Meta(min_length=1)] = msgspec.field(name="id")
+    id_rule: str = "exact"
+    description: str = ""
+    features: tuple[Feature, ...] = ()
+    label: str = ""
+    terms: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Compute(Section, frozen=True):
+    """The compute asset of this node: it lends a member to committees, on these terms."""
+
+    name: Name
+    description: str = ""
+    terms: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Attester(Section, frozen=True):
+    """For whose computations this node vouches; whatever is not listed is refused."""
+
+    operations: tuple[str, ...] = ()
+    purposes: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+
+
+class Log(Section, frozen=True):
+    """How much the daemon writes to its log file, and how it prints to its standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    console: Literal["auto", "json", "readable"] = "auto"
+
+
+class Config(Section, frozen=True):
+    """The whole of northbund.toml."""
+
+    name: Name
+    network: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,32}\Z")]
+    listen: Listen = Listen()
+    rpc: Rpc = Rpc()
+    chain: Chain | None = None
+    organisations: tuple[Organisation, ...] = ()
+    trust: Trust = Trust()
+    datasets: tuple[Dataset, ...] = ()
+    compute: Compute | None = None
+    attester: Attester | None = None
+    log: Log = Log()
+
+    def organisation(self, name: str) -> Organisation | None:
+        """The organisation of that name, or None."""
+        return next((each for each in self.organisations if each.name == name), None)
+
+    def dataset(self, name: str) -> Dataset:
+        """The dataset of that name; Fault `dataset-unknown`."""
+        for each in self.datasets:
+            if each.name == name:
+                return each
+        raise Fault("dataset-unknown", f"northbund.toml has no dataset {name!r}", dataset=name)
+
+    def attesters(self) -> frozenset[Account]:
+        """The accounts whose attestation counts, names resolved."""
+        named = {each.name: each.account for each in self.organisations}
+        return frozenset(
+            named[entry] if entry in named else Account(bytes.fromhex(entry.removeprefix("0x")))
+            for entry in self.trust.attesters
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FolderConfig:
+    """A node's folder and what its northbund.toml says."""
+
+    folder: Folder
+    config: Config
+
+
+def load(path: Path) -> FolderConfig:
+    """The configuration of the node in the folder `path`.
+
+    Fault `config-missing`, `folder-unsafe`, or `config-invalid` with the place in the file.
+    """
+    folder = open_folder(path)
+    try:
+        text = folder.config_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Fault("config-invalid", f"{folder.config_file} cannot be read: {error}") from None
+    return FolderConfig(folder, parse(text, folder.path, str(folder.config_file)))
+
+
+def parse(text: str, base: Path, source: str) -> Config:
+    """The configuration that the TOML `text` says, paths relative to `base`.
+
+    `source` names the text in a fault's sentence. Fault `config-invalid`.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Fault("config-invalid", f"{source} is not TOML: {error}", file=source) from None
+    return from_table(table, base, source)
+
+
+def from_table(table: Mapping[str, Any], base: Path, source: str) -> Config:
+    """As `parse`, from a table that was read already."""
+    prepared = prepare(table, Config, base, source)
+    try:
+        config = msgspec.convert(prepared, Config, builtin_types=(bytes,), dec_hook=_as_it_is)
+    except msgspec.ValidationError as error:
+        raise Fault("config-invalid", f"{source}: {sentence_of(error)}", file=source) from None
+    problem = _contradiction(config)
+    if problem:
+        raise Fault("config-invalid", f"{source}: {problem}", file=source)
+    return config
+
+
+def _as_it_is(kind: type, value: Any) -> Any:
+    if isinstance(value, kind):
+        return value
+    raise NotImplementedError(f"northbund.toml has no values of type {kind}")
+
+
+def _contradiction(config: Config) -> str | None:
+    """What two right-looking parts of the file say against each other, or None."""
+    return (
+        _repeated("organisations", "name", [each.name for each in config.organisations])
+        or _repeated(
+            "organisations", "account", [each.account.hex() for each in config.organisations]
+        )
+        or _repeated("organisations", "peer_id", [each.peer_id for each in config.organisations])
+        or _repeated("datasets", "name", [each.name for each in config.datasets])
+        or _unknown_attester(config)
+        or next(filter(None, map(_contradictory_columns, config.datasets)), None)
+    )
+
+
+def _repeated(table: str, key: str, values: list[str]) -> str | None:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    return None if twice is None else f"two entries of [[{table}]] have the {key} {twice!r}"
+
+
+def _unknown_attester(config: Config) -> str | None:
+    names = [each.name for each in config.organisations]
+    for entry in config.trust.attesters:
+        if entry in names or re.fullmatch(r"0x[0-9a-fA-F]{40}", entry):
+            continue
+        near = nearest(entry, names)
+        hint = f"; did you mean {near!r}?" if near else ""
+        return f"trust, attesters: {entry!r} is neither an organisation nor an account{hint}"
+    return None
+
+
+def _contradictory_columns(dataset: Dataset) -> str | None:
+    columns = [dataset.id_column, *(each.name for each in dataset.features)]
+    columns += [dataset.label] if dataset.label else []
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        return f"dataset {dataset.name!r} uses the column {twice!r} twice"
+    if not dataset.features and not dataset.label:
+        return f"dataset {dataset.name!r} has neither features nor a label"
+    return None

@@ -1,0 +1,146 @@
+"""From a TOML table to what msgspec can convert, and from its complaints to plain sentences.
+
+Walks the table along the types: refuses keys that no type knows, turns accounts and paths into
+what they mean. Everything else (types, ranges, patterns) is msgspec's, whose messages are put
+into the words of the file.
+"""
+
+import re
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from node.errors import Fault, nearest
+from protocol.ids import Account
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+    "bytes": "an account",
+}
+
+_PATTERNS = {
+    r"\A[\x21-\x7e]+\Z": "1 to 64 printable characters without spaces",
+    r"\A[a-z0-9-]{1,32}\Z": "1 to 32 of a-z, 0-9 and the hyphen",
+    r"\Ahttps?://[^\s]+\Z": "an address like http://127.0.0.1:8545",
+    r"\A/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/[0-9]{1,5}(/p2p/\w+)?\Z": (
+        "an address like /ip4/127.0.0.1/tcp/4001"
+    ),
+}
+
+
+def prepare(
+    table: Mapping[str, Any], kind: type[msgspec.Struct], base: Path, source: str, where: str = ""
+) -> dict[str, Any]:
+    """`table` with accounts as bytes and paths absolute, every key known to `kind`.
+
+    `where` names the place of `table` in the file `source`. Fault `config-invalid`.
+    """
+    fields = {each.encode_name: each for each in msgspec.structs.fields(kind)}
+    prepared = {}
+    for key, value in table.items():
+        if key not in fields:
+            near = nearest(key, list(fields))
+            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(fields)}"
+            place = f"{source}, {where}" if where else source
+            raise Fault("config-invalid", f"{place}: unknown key {key!r}; {hint}", file=source)
+        inside = f"{where}, {key}" if where else key
+        prepared[key] = _prepared(value, fields[key].type, base, source, inside)
+    return prepared
+
+
+def _prepared(value: Any, kind: Any, base: Path, source: str, where: str) -> Any:
+    kind = _without_none(kind)
+    if kind is Account:
+        return _account(value, source, where)
+    if kind is Path:
+        return _path(value, base, source, where)
+    if typing.get_origin(kind) is typing.Literal:
+        return _choice(value, typing.get_args(kind), source, where)
+    if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return prepare(value, kind, base, source, where)
+    if isinstance(value, list) and typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        return [
+            _prepared(each, inner, base, source, f"{where} number {number}")
+            for number, each in enumerate(value, start=1)
+        ]
+    return value
+
+
+def _without_none(kind: Any) -> Any:
+    if isinstance(kind, types.UnionType):
+        return next(each for each in kind.__args__ if each is not types.NoneType)
+    return kind
+
+
+def _path(value: Any, base: Path, source: str, where: str) -> Path:
+    if not isinstance(value, str) or not value:
+        raise Fault("config-invalid", f"{source}, {where}: expected a path in quotes", file=source)
+    return (base / Path(value).expanduser()).absolute()
+
+
+def _choice(value: Any, choices: tuple[str, ...], source: str, where: str) -> str:
+    if value not in choices:
+        raise Fault(
+            "config-invalid",
+            f"{source}, {where}: {value!r} is none of {', '.join(choices)}",
+            file=source,
+        )
+    return str(value)
+
+
+def _account(value: Any, source: str, where: str) -> Account:
+    if not isinstance(value, str) or not re.fullmatch(r"0x[0-9a-fA-F]{40}", value):
+        raise Fault(
+            "config-invalid",
+            f"{source}, {where}: {value!r} is not an account; right would be 0x and 40"
+            " hexadecimal digits",
+            file=source,
+        )
+    digits = value[2:]
+    if digits not in (digits.lower(), digits.upper()) and not _checksum_holds(digits):
+        raise Fault(
+            "config-invalid",
+            f"{source}, {where}: {value} has a wrong checksum, so a digit was probably misspelt",
+            file=source,
+        )
+    return Account(bytes.fromhex(digits))
+
+
+def _checksum_holds(digits: str) -> bool:
+    """Whether the capitals of an account are those of EIP-55."""
+    from eth_hash.auto import keccak  # noqa: PLC0415  50 ms that lower-case accounts do not pay
+
+    nibbles = keccak(digits.lower().encode("ascii")).hex()
+    return all(
+        digit.isdigit() or digit.isupper() == (int(nibble, 16) >= 8)
+        for digit, nibble in zip(digits, nibbles, strict=False)
+    )
+
+
+def sentence_of(error: msgspec.ValidationError) -> str:
+    """msgspec's complaint in the words of the file: where it stands and what would be right."""
+    text, _, path = str(error).partition(" - at ")
+    where = _place(path.strip("`"))
+    missing = re.fullmatch(r"Object missing required field `(.+)`", text)
+    if missing:
+        return f"{where + ', ' if where else ''}the key {missing[1]!r} is missing"
+    for pattern, words in _PATTERNS.items():
+        text = text.replace(f"`str` matching regex {pattern!r}", words)
+    text = re.sub(r"`(\w+)( \| null)?`", lambda found: _WORDS.get(found[1], found[1]), text)
+    return f"{where}: {text[:1].lower()}{text[1:]}" if where else text
+
+
+def _place(path: str) -> str:
+    words = path.removeprefix("$").strip(".").replace(".", ", ")
+    return re.sub(r"\[(\d+)\]", lambda found: f" number {int(found[1]) + 1}", words)
