@@ -1,0 +1,164 @@
+"""Shamir shares of vectors, and the opening that notices who does not fit.
+
+Model: a secret s is hidden as the constant term of f(X) = s + c1 X + ... + ct X^t with uniform
+c; member number x (from 1) holds f(x). Up to t members together learn nothing about s, whatever
+they compute (Shamir 1979); t+1 answers determine it. All m answers show up to m-t-1 wrong ones
+and name up to (m-t-1) // 2 of them (Reed-Solomon distance m-t). With m = 3, t = 1 one wrong
+answer is noticed and nobody can be named.
+
+The layout equals that of `mpyc.thresha.np_random_split`, so an MPyC committee computes on these
+very shares. A dishonest owner may send points of no polynomial of degree t: that surfaces at the
+opening as an inconsistency, of which members are innocent; only a check of the sharing itself
+tells the two apart.
+
+The coefficients are the AES-256-CTR key stream under a key drawn freshly from the operating
+system for every session and attempt; no key is ever derived from data or from another key.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from mpc.field import Elements, PrimeField
+
+MAX_MEMBERS: Final = 64
+_ZEROS: Final = bytes(1 << 20)
+
+
+class InconsistentError(Exception):
+    """The answers lie on no polynomial of degree t, and the liars cannot be told apart."""
+
+
+class KeyStream:
+    """Uniform field elements from AES-256-CTR (NIST SP 800-38A) under a key nobody else has."""
+
+    __slots__ = ("_encryptor",)
+
+    def __init__(self) -> None:
+        cipher = Cipher(algorithms.AES(os.urandom(32)), modes.CTR(bytes(16)))
+        self._encryptor = cipher.encryptor()
+
+    def elements(self, field: PrimeField, count: int) -> Elements:
+        """`count` fresh uniform elements of `field`."""
+        return field.uniform(self._words(field, count), lambda n: self._words(field, n))
+
+    def _words(self, field: PrimeField, count: int) -> Elements:
+        words = np.empty(count, field.dtype)
+        target = words.view(np.uint8).data
+        for start in range(0, len(target), len(_ZEROS)):
+            piece = target[start : start + len(_ZEROS)]
+            self._encryptor.update_into(memoryview(_ZEROS)[: len(piece)], piece)
+        return words
+
+    def __repr__(self) -> str:
+        return "KeyStream()"
+
+
+def split_with(
+    field: PrimeField,
+    secret: Elements,
+    coefficients: Sequence[Elements],
+    outputs: Sequence[Elements],
+) -> None:
+    """Write the share of member x = 1, 2, ... into `outputs[x-1]`.
+
+    `coefficients[j]` is that of X^(j+1); there are t of them, and 1 <= t < len(outputs).
+    Deterministic: the vectors made with MPyC pin it.
+    """
+    if not 1 <= len(coefficients) < len(outputs) <= MAX_MEMBERS:
+        raise ValueError("a sharing needs 1 <= t < m members")
+    if len(coefficients) == 1:  # consecutive points of a line: one addition each
+        previous = secret
+        for output in outputs:
+            previous = field.add(previous, coefficients[0], out=output)
+        return
+    for x, output in enumerate(outputs, start=1):
+        value = field.scale(coefficients[-1], x)
+        for coefficient in reversed(coefficients[:-1]):
+            field.add_into(value, coefficient)
+            value = field.scale(value, x)
+        field.add(value, secret, out=output)
+
+
+def split(
+    field: PrimeField,
+    secret: Elements,
+    threshold: int,
+    outputs: Sequence[Elements],
+    stream: KeyStream,
+) -> None:
+    """Share `secret` among `len(outputs)` members with fresh coefficients from `stream`."""
+    coefficients = [stream.elements(field, secret.size) for _ in range(threshold)]
+    split_with(field, secret, coefficients, outputs)
+
+
+@lru_cache(maxsize=4096)
+def lagrange(modulus: int, points: tuple[int, ...], at: int) -> tuple[int, ...]:
+    """The weights w with f(at) = sum w_i f(points_i) for every f of degree < len(points)."""
+    if len(set(points)) != len(points):
+        raise ValueError("points of an interpolation must differ")
+    weights = []
+    for i, x in enumerate(points):
+        numerator = denominator = 1
+        for j, other in enumerate(points):
+            if i != j:
+                numerator = numerator * (at - other) % modulus
+                denominator = denominator * (x - other) % modulus
+        weights.append(numerator * pow(denominator, -1, modulus) % modulus)
+    return tuple(weights)
+
+
+def interpolate(
+    field: PrimeField, points: tuple[int, ...], shares: Sequence[Elements], at: int = 0
+) -> Elements:
+    """The value at `at` of the polynomial of degree < len(points) through the shares."""
+    weights = lagrange(field.modulus, points, at)
+    total = field.scale(shares[0], weights[0])
+    for weight, share in zip(weights[1:], shares[1:], strict=True):
+        field.add_into(total, field.scale(share, weight))
+    return total
+
+
+def consistent(
+    field: PrimeField, points: tuple[int, ...], shares: Sequence[Elements], threshold: int
+) -> bool:
+    """Whether all shares lie on one polynomial of degree at most `threshold`."""
+    basis = threshold + 1
+    return all(
+        np.array_equal(interpolate(field, points[:basis], shares[:basis], at=x), share)
+        for x, share in zip(points[basis:], shares[basis:], strict=True)
+    )
+
+
+def open_shares(
+    field: PrimeField, points: tuple[int, ...], shares: Sequence[Elements], threshold: int
+) -> tuple[Elements, tuple[int, ...]]:
+    """The secret, and the points of the members whose answers were wrong and were left out.
+
+    `points` and `shares` are what arrived: at least t+1. Up to (n-t-1) // 2 wrong answers among
+    n are corrected. InconsistentError if there are more wrong answers than can be named; ValueError
+    if there are too few answers.
+    """
+    if len(points) <= threshold:
+        raise ValueError(f"{len(points)} answers cannot open a sharing of degree {threshold}")
+    if consistent(field, points, shares, threshold):
+        basis = threshold + 1
+        return interpolate(field, points[:basis], shares[:basis]), ()
+    for wrong in range(1, (len(points) - threshold - 1) // 2 + 1):
+        for left_out in combinations(range(len(points)), wrong):
+            kept = [i for i in range(len(points)) if i not in left_out]
+            some_points = tuple(points[i] for i in kept)
+            some = [shares[i] for i in kept]
+            if consistent(field, some_points, some, threshold):
+                basis = threshold + 1
+                value = interpolate(field, some_points[:basis], some[:basis])
+                return value, tuple(points[i] for i in left_out)
+    raise InconsistentError(
+        f"the {len(points)} answers lie on no polynomial of degree {threshold}, "
+        "and too few are left over to say whose is wrong"
+    )
