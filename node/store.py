@@ -1,0 +1,183 @@
+"""The node's database: one SQLite file, its tables made by numbered migrations.
+
+Identifiers are BLOBs, amounts of money decimal TEXT, times Unix seconds, structured bodies the
+canonical bytes of their wire type. Everything is written from the daemon's one thread, inside
+`Engine.transaction`; nothing else opens the file for writing.
+"""
+
+import sqlite3
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from node.errors import Fault
+
+MIGRATIONS = Migrations("node")
+
+
+@MIGRATIONS(name="0001-catalogue")
+def _catalogue(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE documents (
+            proof BLOB PRIMARY KEY, body BLOB NOT NULL, stored_at REAL NOT NULL
+        ) STRICT;
+        CREATE TABLE assets (
+            cdt BLOB PRIMARY KEY, owner BLOB NOT NULL, kind TEXT NOT NULL, proof BLOB NOT NULL,
+            children BLOB NOT NULL, name TEXT NOT NULL DEFAULT '',
+            endpoint TEXT NOT NULL DEFAULT '', state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', block INTEGER, seen_at REAL NOT NULL
+        ) STRICT;
+        CREATE TABLE announcements (
+            cdt BLOB NOT NULL, author BLOB NOT NULL, seq INTEGER NOT NULL,
+            not_after INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (cdt, author)
+        ) STRICT;
+        CREATE TABLE own_assets (
+            cdt BLOB PRIMARY KEY, kind TEXT NOT NULL, dataset TEXT NOT NULL DEFAULT '',
+            proof BLOB NOT NULL, terms_hash BLOB NOT NULL, transaction_key TEXT NOT NULL,
+            published_at REAL NOT NULL
+        ) STRICT;
+        CREATE TABLE bindings (
+            account BLOB PRIMARY KEY, peer_id TEXT NOT NULL, organisation TEXT NOT NULL,
+            seq INTEGER NOT NULL, valid_until INTEGER NOT NULL, body BLOB NOT NULL
+        ) STRICT;
+        """
+    )
+
+
+@MIGRATIONS(name="0002-negotiations")
+def _negotiations(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE negotiations (
+            process BLOB PRIMARY KEY, side TEXT NOT NULL CHECK (side IN ('consumer', 'provider')),
+            child BLOB NOT NULL, parent BLOB NOT NULL, counterparty BLOB NOT NULL,
+            peer_id TEXT NOT NULL, state TEXT NOT NULL, request BLOB NOT NULL, answer BLOB,
+            findings TEXT NOT NULL DEFAULT '[]', sentence TEXT NOT NULL DEFAULT '',
+            deadline REAL NOT NULL, updated_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX negotiations_edge ON negotiations (child, parent);
+        CREATE TABLE grants (
+            child BLOB NOT NULL, parent BLOB NOT NULL, seq INTEGER NOT NULL, owner BLOB NOT NULL,
+            body BLOB NOT NULL, signature BLOB NOT NULL, uses_counted INTEGER NOT NULL DEFAULT 0,
+            revoked INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (child, parent, seq)
+        ) STRICT;
+        """
+    )
+
+
+@MIGRATIONS(name="0003-tasks")
+def _tasks(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE tasks (
+            task BLOB PRIMARY KEY, algorithm BLOB NOT NULL, opener BLOB NOT NULL,
+            budget TEXT NOT NULL, deadline INTEGER NOT NULL, state TEXT NOT NULL,
+            attester BLOB, plan BLOB, block INTEGER NOT NULL, block_hash BLOB NOT NULL,
+            result BLOB, usage_root BLOB, paid TEXT NOT NULL DEFAULT '0'
+        ) STRICT;
+        CREATE TABLE attestations (
+            task BLOB PRIMARY KEY, plan BLOB NOT NULL, deadline INTEGER NOT NULL,
+            attester BLOB NOT NULL, body BLOB NOT NULL
+        ) STRICT;
+        CREATE TABLE edges (
+            child BLOB NOT NULL, parent BLOB NOT NULL, seq INTEGER NOT NULL, live INTEGER NOT NULL,
+            expiry INTEGER NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (child, parent)
+        ) STRICT;
+        CREATE TABLE payments (
+            task BLOB NOT NULL, child BLOB NOT NULL, owner BLOB NOT NULL, amount TEXT NOT NULL,
+            block INTEGER NOT NULL, PRIMARY KEY (task, child, owner)
+        ) STRICT;
+        """
+    )
+
+
+@MIGRATIONS(name="0004-sessions")
+def _sessions(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE sessions (
+            session BLOB PRIMARY KEY, task BLOB NOT NULL, roles TEXT NOT NULL, state TEXT NOT NULL,
+            stage TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+            blamed TEXT NOT NULL DEFAULT '[]', progress TEXT NOT NULL DEFAULT '{}',
+            roster BLOB, row_set BLOB, summary TEXT NOT NULL DEFAULT '{}',
+            started_at REAL NOT NULL, updated_at REAL NOT NULL
+        ) STRICT;
+        CREATE TABLE signatures (
+            part BLOB NOT NULL, peer_id TEXT NOT NULL, signature BLOB NOT NULL,
+            PRIMARY KEY (part, peer_id)
+        ) STRICT;
+        CREATE TABLE ledger (
+            row_key BLOB NOT NULL, session BLOB NOT NULL, numbers INTEGER NOT NULL,
+            PRIMARY KEY (row_key, session)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE spendings (
+            session BLOB PRIMARY KEY, task BLOB NOT NULL, dataset TEXT NOT NULL,
+            operator TEXT NOT NULL, recipient BLOB NOT NULL, purpose TEXT NOT NULL,
+            numbers INTEGER NOT NULL, rows INTEGER NOT NULL, reserved_at REAL NOT NULL
+        ) STRICT;
+        CREATE TABLE lineages (
+            lineage BLOB PRIMARY KEY, attestation BLOB NOT NULL UNIQUE, rows_hash BLOB NOT NULL,
+            cohort TEXT NOT NULL, session BLOB NOT NULL
+        ) STRICT;
+        CREATE TABLE alignment_tests (
+            counterparty BLOB NOT NULL, session BLOB NOT NULL, ids INTEGER NOT NULL,
+            at REAL NOT NULL, PRIMARY KEY (counterparty, session)
+        ) STRICT;
+        """
+    )
+
+
+@MIGRATIONS(name="0005-effects")
+def _effects(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE effects (
+            kind TEXT NOT NULL, key BLOB NOT NULL, body BLOB NOT NULL, attempts INTEGER NOT NULL,
+            due_at REAL NOT NULL, not_after REAL NOT NULL, PRIMARY KEY (kind, key)
+        ) STRICT;
+        CREATE INDEX effects_due ON effects (due_at);
+        CREATE TABLE decisions (
+            id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, subject BLOB NOT NULL,
+            outcome TEXT NOT NULL, detail TEXT NOT NULL
+        ) STRICT;
+        """
+    )
+
+
+def open_store(path: Path, *further: Migrations) -> Database:
+    """The database at `path`, migrated, in WAL mode, every commit synced to the disk.
+
+    `further` are the migrations of packages that keep tables of their own here (the chain's).
+    Fault `database-damaged` if the file is no database, `database-newer` if a later release
+    wrote it, `disk-full` if there is no room.
+    """
+    try:
+        db = Database(sqlite3.connect(path, isolation_level=None))
+        path.chmod(0o600)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        for migrations in (MIGRATIONS, *further):
+            _refuse_newer(db, migrations, path)
+            migrations.apply(db)
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise Fault("disk-full", f"no room for the database {path}") from error
+        raise Fault("database-damaged", f"{path} cannot be opened: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise Fault("database-damaged", f"{path} is not a database: {error}") from error
+    return db
+
+
+def _refuse_newer(db: Database, migrations: Migrations, path: Path) -> None:
+    known = {migration.name for migration in migrations.pending(db)}
+    known |= {migration.name for migration in migrations.applied(db)}
+    recorded = set()
+    if "_sqlite_migrations" in db.table_names():
+        rows = db.execute(
+            "SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [migrations.name]
+        )
+        recorded = {name for (name,) in rows}
+    later = sorted(recorded - known)
+    if later:
+        raise Fault("database-newer", f"{path} holds the migration {later[0]!r}, unknown here")
