@@ -25,7 +25,8 @@ def _catalogue(db: Database) -> None:
         CREATE TABLE assets (
             cdt BLOB PRIMARY KEY, owner BLOB NOT NULL, kind TEXT NOT NULL, proof BLOB NOT NULL,
             children BLOB NOT NULL, name TEXT NOT NULL DEFAULT '',
-            endpoint TEXT NOT NULL DEFAULT '', state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', block INTEGER, seen_at REAL NOT NULL
+            endpoint TEXT NOT NULL DEFAULT '', state TEXT NOT NULL,
+            reason TEXT NOT NULL DEFAULT '', block INTEGER, seen_at REAL NOT NULL
         ) STRICT;
         CREATE TABLE announcements (
             cdt BLOB NOT NULL, author BLOB NOT NULL, seq INTEGER NOT NULL,

@@ -11,6 +11,7 @@ import msgspec
 
 from protocol.codec import (
     U31,
+    U32,
     U53,
     AmountText,
     Bytes20,
@@ -92,26 +93,28 @@ class ContractRequest(Wire, frozen=True, tag="contract-request"):
     parent_proof: Bytes32
     consumer: Bytes20
     attester: Bytes20
+    decider: Bytes20
     pay_amount: AmountText
     uses: U31
     expires: U53
 
 
 class GrantTerms(Wire, frozen=True, tag="grant"):
-    """What the provider's EIP-712 signature covers; the field names are the contract's."""
+    """What the provider's EIP-712 signature covers; the members are those of the contract."""
 
     child: Bytes32
     parent: Bytes32
-    terms_hash: Bytes32
+    terms: Bytes32
     owner: Bytes20
-    owner_epoch: U31
-    price: AmountText
-    price_unit: Annotated[int, msgspec.Meta(ge=0, le=2)]
-    token: Bytes20
-    market: Bytes20
+    epoch: U32
     consumer: Bytes20
+    consumer_epoch: U32
+    market: Bytes20
+    token: Bytes20
     decider: Bytes20
-    max_uses: U31
+    price: AmountText
+    unit: Annotated[int, msgspec.Meta(ge=0, le=2)]
+    max_uses: U32
     expiry: U53
     seq: U31
 

@@ -32,9 +32,10 @@ OPENINGS = "cdt:openings"
 NOISE = "cdt:noise"
 LABELS = "cdt:labels"
 ATTESTER = "cdt:attester"
+DECIDER = "cdt:decider"
 PARAMETER = "cdt:parameter."
 
-REQUIRED = (OPERATION, COUNTERPARTY, OUTPUT_RECIPIENT, PURPOSE, EXPIRY, ATTESTER)
+REQUIRED = (OPERATION, COUNTERPARTY, OUTPUT_RECIPIENT, PURPOSE, EXPIRY, ATTESTER, DECIDER)
 """Operands that terms must speak of: where they are silent, nobody is permitted."""
 
 _NAMES = {
@@ -52,6 +53,7 @@ _NAMES = {
     NOISE: "noise relative to the features' standard deviation",
     LABELS: "labels",
     ATTESTER: "attester",
+    DECIDER: "decider of disputes",
 }
 
 

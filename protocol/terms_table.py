@@ -6,6 +6,7 @@
     recipients = ["fintech-c"]
     purposes = ["credit-risk-model"]
     attesters = ["regulator-d"]
+    deciders = ["0x5b38da6a701c568545dcfcb03fcb875f56beddc4"]
     valid_for_days = 30
     uses = 5
     noise_min = 0.3
@@ -14,7 +15,8 @@
     [datasets.terms.parameters]
     width = { max = 4 }
 
-Organisations are written by the names of the configuration; the terms hold their accounts.
+Organisations are written by the names of the configuration or as accounts; the terms hold their
+accounts.
 """
 
 from collections.abc import Mapping
@@ -24,7 +26,8 @@ import msgspec
 
 from protocol import terms
 from protocol.documents import Price
-from protocol.ids import Account, hexadecimal
+from protocol.errors import RemoteProtocolError
+from protocol.ids import Account, from_hexadecimal, hexadecimal
 from protocol.terms import Constraint, Scalar, Terms
 
 
@@ -48,6 +51,7 @@ class TermsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     recipients: tuple[str, ...]
     purposes: tuple[str, ...]
     attesters: tuple[str, ...]
+    deciders: tuple[str, ...]
     valid_for_days: Annotated[int, msgspec.Meta(ge=1, le=3650)]
     uses: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
     price: Annotated[int, msgspec.Meta(ge=0, lt=2**96)] = 0
@@ -99,13 +103,7 @@ def for_compute(table: TermsTable, accounts: Mapping[str, Account], until: int) 
 
 def _common(table: TermsTable, accounts: Mapping[str, Account], until: int) -> list[Constraint]:
     def named(member: str, organisations: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in organisations if name not in accounts]
-        if unknown:
-            raise TermsTableError(
-                f"terms.{member} names {unknown[0]!r}, which is no organisation of this "
-                "configuration: add it under [[organisations]]"
-            )
-        return tuple(hexadecimal(accounts[name]) for name in organisations)
+        return tuple(_account(f"terms.{member}", name, accounts) for name in organisations)
 
     return [
         _any_of(terms.OPERATION, table.operations),
@@ -113,10 +111,23 @@ def _common(table: TermsTable, accounts: Mapping[str, Account], until: int) -> l
         _any_of(terms.OUTPUT_RECIPIENT, named("recipients", table.recipients)),
         _any_of(terms.PURPOSE, table.purposes),
         _any_of(terms.ATTESTER, named("attesters", table.attesters)),
+        _any_of(terms.DECIDER, named("deciders", table.deciders)),
         _at_most(terms.EXPIRY, until),
         _at_most(terms.USES, table.uses),
         _at_least(terms.PAY_AMOUNT, table.price),
     ]
+
+
+def _account(member: str, name: str, accounts: Mapping[str, Account]) -> str:
+    if name in accounts:
+        return hexadecimal(accounts[name])
+    try:
+        return hexadecimal(from_hexadecimal(name, 20))
+    except RemoteProtocolError:
+        raise TermsTableError(
+            f"{member} names {name!r}, which is neither an organisation of this configuration nor "
+            "an account: add it under [[organisations]]"
+        ) from None
 
 
 def _bounded(operand: str, bounds: Bounds) -> list[Constraint]:

@@ -1,0 +1,160 @@
+"""What this node knows of assets: rows of the database as typed values, and how they change.
+
+An asset is `announced` (somebody says so), `registered` (the chain says so, the document is not
+here yet), `confirmed` (the document hashes to the proof that its owner registered) or `invalid`.
+Only confirmed ones count.
+"""
+
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from node.engine import Transaction
+from node.errors import Fault
+from protocol import documents
+from protocol.documents import Metadata
+from protocol.errors import RemoteProtocolError
+from protocol.ids import Account, CdtId, Digest, hexadecimal
+
+_COLUMNS = "cdt, owner, kind, proof, children, name, endpoint, state, reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One asset as this node sees it."""
+
+    cdt: CdtId
+    owner: Account
+    kind: str
+    proof: Digest
+    children: tuple[CdtId, ...]
+    name: str
+    endpoint: str
+    state: str
+    reason: str
+
+
+def _asset(row: tuple[bytes, bytes, str, bytes, bytes, str, str, str, str]) -> Asset:
+    cdt, owner, kind, proof, children, name, endpoint, state, reason = row
+    split = tuple(CdtId(children[at : at + 32]) for at in range(0, len(children), 32))
+    return Asset(
+        CdtId(cdt), Account(owner), kind, Digest(proof), split, name, endpoint, state, reason
+    )
+
+
+def find(db: Database, cdt: bytes) -> Asset | None:
+    """The asset, or None if neither the chain nor a peer has spoken of it."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM assets WHERE cdt = ?", [cdt]).fetchone()  # noqa: S608
+    return _asset(row) if row else None
+
+
+def confirmed(db: Database, cdt: bytes) -> tuple[Asset, Metadata]:
+    """The asset and its document; Fault `cdt-unknown` unless it is confirmed."""
+    asset = find(db, cdt)
+    if asset is None:
+        raise Fault("cdt-unknown", f"no asset {hexadecimal(cdt)} is known here")
+    if asset.state != "confirmed":
+        why = f": {asset.reason}" if asset.reason else ""
+        raise Fault("cdt-unknown", f"asset {hexadecimal(cdt)} is only {asset.state}{why}")
+    return asset, documents.parse(body_of(db, asset.proof))
+
+
+def search(db: Database, text: str = "") -> list[Asset]:
+    """The assets whose name or kind contains `text`, confirmed ones first, then by name."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM assets WHERE name LIKE ? OR kind = ? "  # noqa: S608
+        "ORDER BY state != 'confirmed', name, cdt",
+        [f"%{text}%", text],
+    )
+    return [_asset(row) for row in rows.fetchall()]
+
+
+def body_of(db: Database, proof: bytes) -> bytes:
+    """The canonical bytes of the document with this proof; Fault `document-unavailable`."""
+    row = db.execute("SELECT body FROM documents WHERE proof = ?", [proof]).fetchone()
+    if row is None:
+        raise Fault("document-unavailable", f"document {documents.cid_of(proof)} is not here yet")
+    return bytes(row[0])
+
+
+def has_document(db: Database, proof: bytes) -> bool:
+    """True if the document with this proof is stored here."""
+    return bool(db.execute("SELECT 1 FROM documents WHERE proof = ?", [proof]).fetchone())
+
+
+def keep_document(tx: Transaction, body: bytes) -> Digest:
+    """Afterwards the document is stored and every asset that it proves is judged anew.
+
+    RemoteProtocolError, and nothing stored, if the document breaks a rule.
+    """
+    documents.parse(body)
+    proof = documents.proof_of(body)
+    tx.db.execute("INSERT OR IGNORE INTO documents VALUES (?, ?, ?)", [proof, body, tx.now])
+    for (cdt,) in tx.db.execute("SELECT cdt FROM assets WHERE proof = ?", [proof]).fetchall():
+        judge(tx, cdt)
+    return proof
+
+
+def heard_of(
+    tx: Transaction, cdt: bytes, owner: bytes, kind: str, proof: bytes, name: str, endpoint: str
+) -> None:
+    """Afterwards the asset is at least announced; what the chain said of it stays."""
+    tx.db.execute(
+        "INSERT INTO assets (cdt, owner, kind, proof, children, name, endpoint, state, seen_at) "
+        "VALUES (?, ?, ?, ?, x'', ?, ?, 'announced', ?) "
+        "ON CONFLICT (cdt) DO UPDATE SET endpoint = excluded.endpoint",
+        [cdt, owner, kind, proof, name, endpoint, tx.now],
+    )
+
+
+def registered(
+    tx: Transaction,
+    cdt: bytes,
+    owner: bytes,
+    kind: str,
+    proof: bytes,
+    children: tuple[bytes, ...],
+    block: int,
+) -> None:
+    """Afterwards the asset is what the chain says, and judged by its document if that is here."""
+    tx.db.execute(
+        "INSERT INTO assets (cdt, owner, kind, proof, children, state, block, seen_at) "
+        "VALUES (?, ?, ?, ?, ?, 'registered', ?, ?) "
+        "ON CONFLICT (cdt) DO UPDATE SET owner = excluded.owner, kind = excluded.kind, "
+        "proof = excluded.proof, children = excluded.children, state = 'registered', "
+        "block = excluded.block",
+        [cdt, owner, kind, proof, b"".join(children), block, tx.now],
+    )
+    judge(tx, cdt)
+
+
+def judge(tx: Transaction, cdt: bytes) -> None:
+    """Afterwards a registered asset whose document is here is `confirmed` or `invalid (why)`."""
+    asset = find(tx.db, cdt)
+    if asset is None or asset.state == "announced" or not has_document(tx.db, asset.proof):
+        return
+    try:
+        metadata = documents.parse(body_of(tx.db, asset.proof))
+        _check_against_chain(asset, metadata)
+    except RemoteProtocolError as error:
+        _set_state(tx, cdt, "invalid", str(error), asset.name, asset.endpoint)
+        return
+    _set_state(tx, cdt, "confirmed", "", metadata.name, metadata.endpoint)
+
+
+def _check_against_chain(asset: Asset, metadata: Metadata) -> None:
+    if metadata.type != asset.kind:
+        raise RemoteProtocolError(
+            f"the document is of type {metadata.type}, the registry says {asset.kind}"
+        )
+    if metadata.children != tuple(hexadecimal(child) for child in asset.children):
+        raise RemoteProtocolError("the document names other children than the registry")
+
+
+def _set_state(
+    tx: Transaction, cdt: bytes, state: str, reason: str, name: str, endpoint: str
+) -> None:
+    tx.db.execute(
+        "UPDATE assets SET state = ?, reason = ?, name = ?, endpoint = ? WHERE cdt = ?",
+        [state, reason, name, endpoint, cdt],
+    )

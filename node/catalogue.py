@@ -1,0 +1,209 @@
+"""The catalogue: announcements by gossip, documents by content address, judged by the chain.
+
+An announcement is a signed hint. It is accepted only from the peer that this node's own
+configuration binds to the asset's owner, at a bounded rate for each AUTHOR (a forwarder may carry
+many), and it decides nothing: an asset counts only when its document hashes to the proof that its
+owner registered on chain.
+"""
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from node import assets
+from node.directory import Directory
+from node.engine import Again, Engine, Owed, Transaction
+from node.errors import Fault
+from node.host import Host
+from node.keys import PeerKey
+from protocol import codec, documents, envelope
+from protocol.envelope import Signed
+from protocol.errors import RemoteProtocolError
+from protocol.ids import PeerId
+from protocol.messages import (
+    DOCUMENT_PROTOCOL,
+    MAX_ANNOUNCEMENT_BYTES,
+    Announcement,
+    DocumentAnswer,
+    DocumentRequest,
+)
+from protocol.peers import peer_key
+
+log = structlog.get_logger("catalogue")
+
+ANNOUNCE = "announce"
+FETCH = "fetch-document"
+
+ANNOUNCEMENT_LIFE_S = 24 * 3600
+REANNOUNCE_S = 20.0
+AUTHOR_PER_MINUTE = 120
+FETCH_TIMEOUT_S = 10.0
+
+
+class Catalogue:
+    """Announces this node's assets, hears of others', fetches and serves documents."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        host: Host,
+        directory: Directory,
+        key: PeerKey,
+    ) -> None:
+        self._engine = engine
+        self._host = host
+        self._directory = directory
+        self._key = key
+        self._rates = AuthorRates(engine.clock)
+        engine.perform(ANNOUNCE, self._announce)
+        engine.perform(FETCH, self._fetch)
+        host.on_gossip(self.acceptable, self.receive)
+        host.serve(DOCUMENT_PROTOCOL, self._serve_document, limit=256)
+
+    def acceptable(self, author: str, data: bytes) -> bool:
+        """True if the gossip message is worth keeping and passing on. Never raises."""
+        try:
+            signed, announcement = _opened(data)
+            self._check_author(signed, announcement)
+        except RemoteProtocolError as error:
+            log.debug("announcement refused", author=author, why=str(error))
+            return False
+        return self._rates.admit(signed.key)
+
+    async def receive(self, _author: str, data: bytes) -> None:
+        """An announcement that `acceptable` let through: newer ones are kept, documents fetched."""
+        signed, announcement = _opened(data)
+        with self._engine.transaction() as tx:
+            if self._is_news(tx, signed, announcement):
+                self._keep(tx, signed, announcement, data)
+
+    def _check_author(self, signed: Signed, announcement: Announcement) -> None:
+        now = self._engine.clock()
+        if not now < announcement.not_after <= now + 2 * ANNOUNCEMENT_LIFE_S:
+            raise RemoteProtocolError("the announcement is past, or valid for too long")
+        owner = self._directory.of_account(announcement.owner)
+        if owner is None or signed.key != peer_key(owner.peer_id):
+            raise RemoteProtocolError("the author is not bound to the owner it names")
+
+    def _is_news(self, tx: Transaction, signed: Signed, announcement: Announcement) -> bool:
+        row = tx.db.execute(
+            "SELECT seq FROM announcements WHERE cdt = ? AND author = ?",
+            [announcement.cdt, signed.key],
+        ).fetchone()
+        return row is None or announcement.seq > row[0]
+
+    def _keep(
+        self, tx: Transaction, signed: Signed, announcement: Announcement, data: bytes
+    ) -> None:
+        tx.db.execute(
+            "INSERT OR REPLACE INTO announcements VALUES (?, ?, ?, ?, ?)",
+            [announcement.cdt, signed.key, announcement.seq, announcement.not_after, data],
+        )
+        assets.heard_of(
+            tx,
+            announcement.cdt,
+            announcement.owner,
+            announcement.kind,
+            announcement.proof,
+            announcement.name,
+            announcement.endpoint,
+        )
+        self.want_document(tx, announcement.cdt, announcement.proof)
+
+    def want_document(self, tx: Transaction, cdt: bytes, proof: bytes) -> None:
+        """Owe the fetching of the asset's document unless it is here already."""
+        if not assets.has_document(tx.db, proof):
+            tx.owe(FETCH, cdt, not_after=tx.now + ANNOUNCEMENT_LIFE_S)
+
+    def announce(self, tx: Transaction, cdt: bytes) -> None:
+        """Owe the gossiping of one of this node's own confirmed assets, now and periodically."""
+        tx.owe(ANNOUNCE, cdt)
+
+    async def _announce(self, owed: Owed) -> Again | None:
+        asset = assets.find(self._engine.db, owed.key)
+        if asset is None or asset.state != "confirmed":
+            return Again(1.0)
+        now = self._engine.clock()
+        announcement = Announcement(
+            cdt=asset.cdt,
+            owner=asset.owner,
+            proof=asset.proof,
+            kind=asset.kind,
+            name=asset.name,
+            endpoint=self._directory.own.peer_id,
+            addresses=self._host.addresses[:8],
+            seq=int(now * 1000),
+            not_after=int(now) + ANNOUNCEMENT_LIFE_S,
+        )
+        await self._host.publish(codec.encode(envelope.seal(announcement, self._key.signing_key)))
+        return Again(REANNOUNCE_S)
+
+    async def _fetch(self, owed: Owed) -> Again | None:
+        asset = assets.find(self._engine.db, owed.key)
+        if asset is not None and not assets.has_document(self._engine.db, asset.proof):
+            await self.obtain(asset.proof, [asset.endpoint])
+        return None
+
+    async def obtain(self, proof: bytes, holders: Iterable[str]) -> None:
+        """Afterwards the document with this proof is stored.
+
+        The `holders` (peer ids) are asked first, then every connected peer. Fault
+        `document-unavailable` if nobody gives it. A wrong document is dropped, its sender scored.
+        """
+        asked = dict.fromkeys([*filter(None, holders), *self._connected()])
+        for peer_id in asked:
+            if assets.has_document(self._engine.db, proof):
+                return
+            if peer_id != self._directory.own.peer_id:
+                await self._ask(peer_id, proof)
+        if not assets.has_document(self._engine.db, proof):
+            cid = documents.cid_of(proof)
+            raise Fault("document-unavailable", f"no connected peer has the document {cid}")
+
+    def _connected(self) -> list[PeerId]:
+        return [peer.peer_id for peer in self._host.peers() if peer.connected]
+
+    async def _ask(self, peer_id: str, proof: bytes) -> None:
+        request = DocumentRequest(cid=documents.cid_of(proof))
+        try:
+            data = await self._host.request(
+                PeerId(peer_id), DOCUMENT_PROTOCOL, codec.encode(request), timeout_s=FETCH_TIMEOUT_S
+            )
+            answer = codec.decode(data, DocumentAnswer, limit=documents.MAX_DOCUMENT_BYTES + 64)
+            if not answer.body:
+                return
+            if documents.proof_of(answer.body) != proof:
+                raise RemoteProtocolError("the document does not hash to its content address")
+            with self._engine.transaction() as tx:
+                assets.keep_document(tx, answer.body)
+        except (RemoteProtocolError, Fault) as error:
+            log.info("document not fetched", peer=peer_id, why=str(error))
+
+    async def _serve_document(self, _peer_id: str, data: bytes) -> bytes:
+        request = codec.decode(data, DocumentRequest)
+        proof = documents.proof_in(request.cid)
+        held = assets.has_document(self._engine.db, proof)
+        body = assets.body_of(self._engine.db, proof) if held else b""
+        return codec.encode(DocumentAnswer(body=body))
+
+
+class AuthorRates:
+    """At most AUTHOR_PER_MINUTE announcements a minute from each author, whoever forwards them."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._minute = 0
+        self._counts: dict[bytes, int] = {}
+
+    def admit(self, author: bytes) -> bool:
+        """True, and counted, if the author is still within its rate for this minute."""
+        minute = int(self._clock() // 60)
+        if minute != self._minute:
+            self._minute, self._counts = minute, {}
+        self._counts[author] = self._counts.get(author, 0) + 1
+        return self._counts[author] <= AUTHOR_PER_MINUTE
+
+
+def _opened(data: bytes) -> tuple[Signed, Announcement]:
+    signed = codec.decode(data, Signed, limit=MAX_ANNOUNCEMENT_BYTES)
+    return signed, envelope.open_signed(signed, Announcement)
