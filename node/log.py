@@ -13,10 +13,19 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-import structlog
-from structlog.typing import EventDict, Processor
-
 from node.folder import FILE_MODE
+
+# structlog takes rich and pygments along for coloured traces, 0.15 s of every daemon's start; ours
+# are plain, because the coloured ones show local variables. A None makes their import fail, which
+# structlog is ready for.
+_UNWANTED = [name for name in ("rich", "better_exceptions") if name not in sys.modules]
+sys.modules.update(dict.fromkeys(_UNWANTED))  # type: ignore[arg-type]
+try:
+    import structlog
+    from structlog.typing import EventDict, Processor
+finally:
+    for _name in _UNWANTED:
+        del sys.modules[_name]
 
 HIDDEN = "(hidden)"
 _SECRET_NAMES = ("password", "secret", "seed", "private", "cookie", "authorization", "token_text")
@@ -48,6 +57,7 @@ def configure(
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_logger_name,
             *_shared(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -87,7 +97,6 @@ def bind(**values: Any) -> None:
 def _shared() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
@@ -113,7 +122,7 @@ def _short(value: bytes) -> str:
 def _add(root: logging.Logger, handler: logging.Handler, renderer: Processor) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_shared(),
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_shared()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -132,3 +141,12 @@ def _readable(stream: TextIO) -> Processor:
         timestamp_key="time",
         exception_formatter=structlog.dev.plain_traceback,
     )
+
+
+# Before `configure`: JSON on stderr. structlog's own default prints to stdout, which belongs to a
+# worker's frames, and shows the local variables of every frame of a trace, secrets among them.
+structlog.configure(
+    processors=[*_shared(), _as_json],
+    logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    cache_logger_on_first_use=False,
+)
