@@ -1,0 +1,355 @@
+"""The connections of one worker in one session, each with the party and the purpose it is for.
+
+`Mesh.open` makes every connection that the session's topology names before a byte of data flows:
+it dials those on which this worker sends and accepts those on which it receives. A stranger that
+dials is refused by TLS; a party of the session that asks for a channel that is not its own, or
+for one twice, is refused by name.
+"""
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from time import monotonic
+from typing import Final, Self
+
+from mpc.transport import (
+    CONFIRMATION,
+    Buffer,
+    Frame,
+    Identity,
+    check_certificate,
+    dial,
+    receive_exactly,
+    receive_length,
+    transmit,
+)
+from mpc.watch import (
+    CONTROL,
+    Abort,
+    Done,
+    Link,
+    PeerLostError,
+    PeerSilentError,
+    SessionError,
+    Watch,
+)
+from protocol.errors import RemoteProtocolError
+
+_HELLO: Final = struct.Struct("<32s32s")  # session digest, label
+_HANDSHAKE_S: Final = 10.0
+_REFUSED_S: Final = 1.0
+_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Channel:
+    """Frames labelled `label` flow from `sender` to `receiver`; a control flows both ways."""
+
+    sender: str
+    receiver: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What the manifest says of a party's worker: its certificate (DER) and `host:port`."""
+
+    name: str
+    certificate: bytes
+    address: str
+
+
+class Outbound:
+    """The sending end of a channel."""
+
+    def __init__(self, link: Link, watch: Watch) -> None:
+        self._link, self._watch = link, watch
+
+    def send(self, payload: Buffer, within_s: float) -> None:
+        """Send one frame. SessionError if the receiver is gone, silent, or the session ended."""
+        frame = Frame(len(payload))
+        frame.payload[:] = payload
+        self.send_frame(frame.whole, within_s)
+
+    def send_frame(self, whole: memoryview, within_s: float) -> None:
+        """Send a frame that already carries its length."""
+        link = self._link
+        link.deadline = monotonic() + within_s
+        try:
+            transmit(link.tls, link.peer, link.label, whole)
+        except (OSError, ValueError) as error:
+            raise self._watch.explain(link.peer, error) from error
+        finally:
+            link.deadline = float("inf")
+
+
+class Inbound:
+    """The receiving end of a channel."""
+
+    def __init__(self, link: Link, watch: Watch) -> None:
+        self._link, self._watch = link, watch
+        self.peer = link.peer
+
+    def receive(self, within_s: float, *, limit: int, what: str = "") -> bytearray:
+        """The next frame's payload, of at most `limit` bytes; `what` it is, for the report.
+
+        SessionError if the sender is gone, lets `within_s` pass, or sends more.
+        """
+        with self._awaiting(within_s, what):
+            payload = bytearray(receive_length(self._link.tls, limit))
+            receive_exactly(self._link.tls, memoryview(payload))
+            return payload
+
+    def receive_into(self, target: memoryview, within_s: float, *, what: str = "") -> int:
+        """The next frame's payload at the start of `target`, and its length; otherwise alike."""
+        with self._awaiting(within_s, what):
+            length = receive_length(self._link.tls, len(target))
+            receive_exactly(self._link.tls, target[:length])
+            return length
+
+    @contextlib.contextmanager
+    def _awaiting(self, within_s: float, what: str) -> Iterator[None]:
+        link = self._link
+        link.awaited = what
+        link.deadline = monotonic() + within_s
+        try:
+            yield
+        except RemoteProtocolError as error:
+            cause = SessionError(f"{link.peer} broke the protocol: {error}", (link.peer,))
+            self._watch.fail(cause)
+            raise cause from error
+        except (OSError, EOFError, ValueError) as error:
+            raise self._watch.explain(link.peer, error) from error
+        finally:
+            link.deadline = float("inf")
+
+
+class Mesh:
+    """All connections of one worker; made by `open`, ended by `finish` or `abort`."""
+
+    def __init__(self, me: str, watch: Watch) -> None:
+        self.me, self._watch = me, watch
+        self._outbound: dict[tuple[str, str], Outbound] = {}
+        self._inbound: dict[tuple[str, str], Inbound] = {}
+        self._ended = False
+
+    @classmethod
+    def open(
+        cls,
+        identity: Identity,
+        listener: socket.socket,
+        me: str,
+        peers: Mapping[str, Peer],
+        channels: Iterable[Channel],
+        session: bytes,
+        *,
+        within_s: float,
+        silence_s: float,
+    ) -> Self:
+        """A mesh with every one of `channels` that concerns `me`; the listener is closed.
+
+        `peers` are all parties but `me`; `session` is the digest that both ends must name.
+        SessionError names the parties with which no connection could be made `within_s`.
+        """
+        mesh = cls(me, Watch(silence_s))
+        joining = _Joining(mesh, identity, peers, list(channels), session, monotonic() + within_s)
+        try:
+            joining.run(listener)
+        except SessionError as error:
+            mesh.abort(error)
+            raise
+        finally:
+            listener.close()
+        return mesh
+
+    @property
+    def watch(self) -> Watch:
+        """The thread that sees who leaves."""
+        return self._watch
+
+    def to(self, peer: str, label: str) -> Outbound:
+        """The channel on which this worker sends frames labelled `label` to `peer`."""
+        return self._outbound[peer, label]
+
+    def of(self, peer: str, label: str) -> Inbound:
+        """The channel on which `peer` sends this worker frames labelled `label`."""
+        return self._inbound[peer, label]
+
+    def check(self) -> None:
+        """Raise the cause if the session has ended."""
+        if self._watch.cause is not None:
+            raise self._watch.cause
+
+    def finish(self) -> None:
+        """Leave, after telling the others that this party's part is done."""
+        self._end(Done())
+
+    def abort(self, error: SessionError) -> None:
+        """Leave, after telling the others why; harmless when the mesh has ended already."""
+        self._watch.fail(error)
+        blamed = tuple(name[:200] for name in error.blamed)
+        self._end(Abort(reason=error.reason[:1000], blamed=blamed))
+
+    def _end(self, notice: Done | Abort) -> None:
+        if not self._ended:
+            self._ended = True
+            self._watch.stop(notice)
+
+    def attach(self, channel: Channel, tls: ssl.SSLSocket) -> None:
+        """Put a connection that has been made to use."""
+        peer = channel.receiver if channel.sender == self.me else channel.sender
+        if channel.label == CONTROL:
+            self._watch.add_control(peer, tls)
+            return
+        tls.settimeout(None)
+        link = Link(tls, peer, channel.label)
+        self._watch.add_link(link)
+        if channel.sender == self.me:
+            self._outbound[peer, channel.label] = Outbound(link, self._watch)
+        else:
+            self._inbound[peer, channel.label] = Inbound(link, self._watch)
+
+
+class _Joining:
+    """The minute in which a mesh is made: one thread accepts, others dial."""
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        identity: Identity,
+        peers: Mapping[str, Peer],
+        channels: list[Channel],
+        session: bytes,
+        deadline: float,
+    ) -> None:
+        self._mesh, self._me, self._peers = mesh, mesh.me, peers
+        certificates = [peer.certificate for peer in peers.values()]
+        self._client = identity.context(server=False, peers=certificates)
+        self._server = identity.context(server=True, peers=certificates)
+        self._names = {sha256(peer.certificate).digest(): name for name, peer in peers.items()}
+        self._session, self._deadline = session, deadline
+        self._dialled = [c for c in channels if c.sender == self._me]
+        self._awaited = {c for c in channels if c.receiver == self._me}
+        self._claimed: set[Channel] = set()
+        self._lock = threading.Lock()
+        self._complete = threading.Condition(self._lock)
+        self._slots = threading.Semaphore(_AT_ONCE)
+
+    def run(self, listener: socket.socket) -> None:
+        accepting = threading.Thread(target=self._accept, args=(listener,), daemon=True)
+        accepting.start()
+        dialling = [
+            threading.Thread(target=self._dial_all, args=(peer,), daemon=True)
+            for peer in sorted({channel.receiver for channel in self._dialled})
+        ]
+        for thread in dialling:
+            thread.start()
+        for thread in dialling:
+            thread.join()
+        with self._complete:
+            while self._awaited and self._mesh.watch.cause is None:
+                if monotonic() > self._deadline:
+                    missing = sorted({channel.sender for channel in self._awaited})
+                    names = ", ".join(missing)
+                    raise PeerSilentError(f"{names} did not connect in time", missing)
+                self._complete.wait(0.05)
+        self._mesh.check()
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
+        accepting.join()
+
+    def _dial_all(self, peer: str) -> None:
+        for channel in self._dialled:
+            if channel.receiver == peer and self._mesh.watch.cause is None:
+                try:
+                    self._mesh.attach(channel, self._dial(channel))
+                except (OSError, EOFError) as error:
+                    self._unreachable(peer, error)
+
+    def _unreachable(self, peer: str, error: Exception) -> None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            reason = f"{peer} showed a certificate that is not the manifest's"
+        else:
+            reason = f"no connection to {peer}: {str(error) or type(error).__name__}"
+        self._mesh.watch.fail(PeerLostError(reason, (peer,)))
+
+    def _dial(self, channel: Channel) -> ssl.SSLSocket:
+        peer = self._peers[channel.receiver]
+        refused_until = monotonic() + _REFUSED_S
+        while True:
+            try:
+                plain = dial(peer.address, self._rest())
+                break
+            except ConnectionRefusedError:
+                if monotonic() > refused_until:
+                    raise
+                self._mesh.check()
+                threading.Event().wait(0.02)
+        tls = self._client.wrap_socket(plain)
+        hello = _HELLO.pack(self._session, channel.label.encode())
+        try:
+            check_certificate(tls, peer.certificate)
+            transmit(tls, peer.name, channel.label, hello)
+            receive_exactly(tls, memoryview(bytearray(len(CONFIRMATION))))
+        except BaseException:
+            tls.close()
+            raise
+        return tls
+
+    def _rest(self) -> float:
+        return max(0.01, self._deadline - monotonic())
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:  # closed: everybody is here, or the session ended
+                return
+            self._slots.acquire()
+            threading.Thread(target=self._welcome, args=(plain,), daemon=True).start()
+
+    def _welcome(self, plain: socket.socket) -> None:
+        try:
+            plain.settimeout(_HANDSHAKE_S)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tls = self._server.wrap_socket(plain, server_side=True)
+        except OSError:
+            plain.close()  # a stranger, or a party that has left: whoever is missing is named
+            return
+        finally:
+            self._slots.release()
+        try:
+            self._admit(tls)
+        except (OSError, EOFError):
+            tls.close()
+
+    def _admit(self, tls: ssl.SSLSocket) -> None:
+        channel = self._claim(tls)
+        if channel is None:
+            raise ConnectionRefusedError
+        transmit(tls, channel.sender, channel.label, CONFIRMATION)
+        with self._complete:
+            self._mesh.attach(channel, tls)
+            self._awaited.discard(channel)
+            self._complete.notify()
+
+    def _claim(self, tls: ssl.SSLSocket) -> Channel | None:
+        """The awaited channel that the other end asks for and may have."""
+        hello = bytearray(_HELLO.size)
+        receive_exactly(tls, memoryview(hello))
+        session, label = _HELLO.unpack(hello)
+        shown = tls.getpeercert(binary_form=True)
+        name = self._names.get(sha256(shown).digest()) if shown else None
+        if name is None or session != self._session:
+            return None
+        claimed = Channel(name, self._me, label.rstrip(b"\0").decode(errors="replace"))
+        with self._lock:
+            if claimed not in self._awaited or claimed in self._claimed:
+                return None
+            self._claimed.add(claimed)
+        return claimed
