@@ -11,41 +11,54 @@ from sqlite_utils import Database
 
 from node.engine import Transaction
 from node.errors import Fault
+from node.rows import first, select
 from protocol import documents
 from protocol.documents import Metadata
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, CdtId, Digest, hexadecimal
 
-_COLUMNS = "cdt, owner, kind, proof, children, name, endpoint, state, reason"
-
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One asset as this node sees it."""
+    """One asset as this node sees it; `children` are their ids, one after another.
+
+    `epoch` counts changes of ownership; `salt` (decimal) is a part of the id.
+    """
 
     cdt: CdtId
     owner: Account
+    creator: Account
     kind: str
     proof: Digest
-    children: tuple[CdtId, ...]
+    children: bytes
+    epoch: int
+    salt: str
     name: str
     endpoint: str
     state: str
     reason: str
 
+    @property
+    def child_ids(self) -> tuple[CdtId, ...]:
+        """The children in rising order."""
+        return tuple(CdtId(self.children[at : at + 32]) for at in range(0, len(self.children), 32))
 
-def _asset(row: tuple[bytes, bytes, str, bytes, bytes, str, str, str, str]) -> Asset:
-    cdt, owner, kind, proof, children, name, endpoint, state, reason = row
-    split = tuple(CdtId(children[at : at + 32]) for at in range(0, len(children), 32))
-    return Asset(
-        CdtId(cdt), Account(owner), kind, Digest(proof), split, name, endpoint, state, reason
-    )
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What the registry's events say of a new asset."""
+
+    cdt: bytes
+    owner: bytes
+    kind: str
+    proof: bytes
+    children: tuple[bytes, ...]
+    salt: int
 
 
 def find(db: Database, cdt: bytes) -> Asset | None:
     """The asset, or None if neither the chain nor a peer has spoken of it."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM assets WHERE cdt = ?", [cdt]).fetchone()  # noqa: S608
-    return _asset(row) if row else None
+    return first(db, Asset, "assets WHERE cdt = ?", [cdt])
 
 
 def confirmed(db: Database, cdt: bytes) -> tuple[Asset, Metadata]:
@@ -61,12 +74,12 @@ def confirmed(db: Database, cdt: bytes) -> tuple[Asset, Metadata]:
 
 def search(db: Database, text: str = "") -> list[Asset]:
     """The assets whose name or kind contains `text`, confirmed ones first, then by name."""
-    rows = db.execute(
-        f"SELECT {_COLUMNS} FROM assets WHERE name LIKE ? OR kind = ? "  # noqa: S608
-        "ORDER BY state != 'confirmed', name, cdt",
+    return select(
+        db,
+        Asset,
+        "assets WHERE name LIKE ? OR kind = ? ORDER BY state != 'confirmed', name, cdt",
         [f"%{text}%", text],
     )
-    return [_asset(row) for row in rows.fetchall()]
 
 
 def body_of(db: Database, proof: bytes) -> bytes:
@@ -100,32 +113,34 @@ def heard_of(
 ) -> None:
     """Afterwards the asset is at least announced; what the chain said of it stays."""
     tx.db.execute(
-        "INSERT INTO assets (cdt, owner, kind, proof, children, name, endpoint, state, seen_at) "
-        "VALUES (?, ?, ?, ?, x'', ?, ?, 'announced', ?) "
+        "INSERT INTO assets (cdt, owner, creator, kind, proof, children, name, endpoint, state, "
+        "seen_at) VALUES (?, ?, ?, ?, ?, x'', ?, ?, 'announced', ?) "
         "ON CONFLICT (cdt) DO UPDATE SET endpoint = excluded.endpoint",
-        [cdt, owner, kind, proof, name, endpoint, tx.now],
+        [cdt, owner, owner, kind, proof, name, endpoint, tx.now],
     )
 
 
-def registered(
-    tx: Transaction,
-    cdt: bytes,
-    owner: bytes,
-    kind: str,
-    proof: bytes,
-    children: tuple[bytes, ...],
-    block: int,
-) -> None:
+def registered(tx: Transaction, asset: Registration, block: int) -> None:
     """Afterwards the asset is what the chain says, and judged by its document if that is here."""
     tx.db.execute(
-        "INSERT INTO assets (cdt, owner, kind, proof, children, state, block, seen_at) "
-        "VALUES (?, ?, ?, ?, ?, 'registered', ?, ?) "
-        "ON CONFLICT (cdt) DO UPDATE SET owner = excluded.owner, kind = excluded.kind, "
-        "proof = excluded.proof, children = excluded.children, state = 'registered', "
-        "block = excluded.block",
-        [cdt, owner, kind, proof, b"".join(children), block, tx.now],
+        "INSERT INTO assets (cdt, owner, creator, kind, proof, children, salt, state, block, "
+        "seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'registered', ?, ?) "
+        "ON CONFLICT (cdt) DO UPDATE SET owner = excluded.owner, creator = excluded.creator, "
+        "kind = excluded.kind, proof = excluded.proof, children = excluded.children, "
+        "salt = excluded.salt, state = 'registered', block = excluded.block",
+        [
+            asset.cdt,
+            asset.owner,
+            asset.owner,
+            asset.kind,
+            asset.proof,
+            b"".join(asset.children),
+            str(asset.salt),
+            block,
+            tx.now,
+        ],
     )
-    judge(tx, cdt)
+    judge(tx, asset.cdt)
 
 
 def judge(tx: Transaction, cdt: bytes) -> None:
@@ -147,7 +162,7 @@ def _check_against_chain(asset: Asset, metadata: Metadata) -> None:
         raise RemoteProtocolError(
             f"the document is of type {metadata.type}, the registry says {asset.kind}"
         )
-    if metadata.children != tuple(hexadecimal(child) for child in asset.children):
+    if metadata.children != tuple(hexadecimal(child) for child in asset.child_ids):
         raise RemoteProtocolError("the document names other children than the registry")
 
 

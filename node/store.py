@@ -23,8 +23,10 @@ def _catalogue(db: Database) -> None:
             proof BLOB PRIMARY KEY, body BLOB NOT NULL, stored_at REAL NOT NULL
         ) STRICT;
         CREATE TABLE assets (
-            cdt BLOB PRIMARY KEY, owner BLOB NOT NULL, kind TEXT NOT NULL, proof BLOB NOT NULL,
-            children BLOB NOT NULL, name TEXT NOT NULL DEFAULT '',
+            cdt BLOB PRIMARY KEY, owner BLOB NOT NULL, creator BLOB NOT NULL,
+            kind TEXT NOT NULL, proof BLOB NOT NULL,
+            children BLOB NOT NULL, epoch INTEGER NOT NULL DEFAULT 0,
+            salt TEXT NOT NULL DEFAULT '0', name TEXT NOT NULL DEFAULT '',
             endpoint TEXT NOT NULL DEFAULT '', state TEXT NOT NULL,
             reason TEXT NOT NULL DEFAULT '', block INTEGER, seen_at REAL NOT NULL
         ) STRICT;
@@ -34,7 +36,7 @@ def _catalogue(db: Database) -> None:
         ) STRICT;
         CREATE TABLE own_assets (
             cdt BLOB PRIMARY KEY, kind TEXT NOT NULL, dataset TEXT NOT NULL DEFAULT '',
-            proof BLOB NOT NULL, terms_hash BLOB NOT NULL, transaction_key TEXT NOT NULL,
+            proof BLOB NOT NULL, transaction_key TEXT NOT NULL,
             published_at REAL NOT NULL
         ) STRICT;
         CREATE TABLE bindings (
@@ -117,12 +119,12 @@ def _sessions(db: Database) -> None:
             numbers INTEGER NOT NULL, rows INTEGER NOT NULL, reserved_at REAL NOT NULL
         ) STRICT;
         CREATE TABLE lineages (
-            lineage BLOB PRIMARY KEY, attestation BLOB NOT NULL UNIQUE, rows_hash BLOB NOT NULL,
-            cohort TEXT NOT NULL, session BLOB NOT NULL
+            attestation BLOB PRIMARY KEY, lineage BLOB NOT NULL, rows_digest BLOB NOT NULL,
+            session BLOB NOT NULL
         ) STRICT;
-        CREATE TABLE alignment_tests (
-            counterparty BLOB NOT NULL, session BLOB NOT NULL, ids INTEGER NOT NULL,
-            at REAL NOT NULL, PRIMARY KEY (counterparty, session)
+        CREATE TABLE counted_uses (
+            attestation BLOB NOT NULL, child BLOB NOT NULL, parent BLOB NOT NULL,
+            PRIMARY KEY (attestation, child, parent)
         ) STRICT;
         """
     )

@@ -9,7 +9,7 @@ msgspec checks each field against its annotation.
 """
 
 import hashlib
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, overload
 
 import msgpack
 import msgspec
@@ -41,6 +41,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 W = TypeVar("W", bound=Wire)
+V = TypeVar("V", bound=Wire)
 
 _encoder = msgspec.msgpack.Encoder(order="sorted")
 
@@ -55,7 +56,15 @@ def encode(value: Wire) -> bytes:
     return _encoder.encode(checked)
 
 
-def decode(data: bytes, *kinds: type[W], limit: int = MAX_MESSAGE_BYTES) -> W:
+@overload
+def decode(data: bytes, kind: type[W], /, *, limit: int = ...) -> W: ...
+@overload
+def decode(data: bytes, kind: type[W], other: type[V], /, *, limit: int = ...) -> W | V: ...
+@overload
+def decode(data: bytes, *kinds: type[Wire], limit: int = ...) -> Wire: ...
+
+
+def decode(data: bytes, *kinds: type[Wire], limit: int = MAX_MESSAGE_BYTES) -> Wire:
     """The one value of one of `kinds` whose canonical bytes are `data`.
 
     RemoteProtocolError if `data` is longer than `limit`, is not msgpack, is of another type,
@@ -87,12 +96,12 @@ def _unpack(data: bytes, limit: int) -> Any:
         raise RemoteProtocolError(f"not a msgpack message: {error!r:.120}") from error
 
 
-def _convert(plain: Any, *kinds: type[W]) -> W:
+def _convert(plain: Any, *kinds: type[Wire]) -> Wire:
     union: Any = kinds[0]
     for kind in kinds[1:]:
         union = union | kind
     try:
-        value: W = msgspec.convert(plain, union, builtin_types=(bytes,))
+        value: Wire = msgspec.convert(plain, union, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
         raise RemoteProtocolError(str(error)) from error
     return value

@@ -207,6 +207,11 @@ def plan_hash(algorithm: Algorithm) -> Digest:
     return proof_of(rfc8785.dumps(_plain(algorithm)))
 
 
+def terms_hash(terms: Terms) -> Digest:
+    """SHA-256 of `terms` in canonical form: what a grant's signature covers of them."""
+    return proof_of(rfc8785.dumps(_plain(terms)))
+
+
 def rounded_rows(rows: int) -> int:
     """`rows` rounded down to 1, 2 or 5 times a power of ten, so that a count tells little."""
     if rows <= 0:
