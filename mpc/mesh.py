@@ -17,6 +17,7 @@ from hashlib import sha256
 from time import monotonic
 from typing import Final, Self
 
+from mpc import transport
 from mpc.transport import (
     CONFIRMATION,
     Buffer,
@@ -26,7 +27,6 @@ from mpc.transport import (
     dial,
     receive_exactly,
     receive_length,
-    transmit,
 )
 from mpc.watch import (
     CONTROL,
@@ -81,7 +81,7 @@ class Outbound:
         link = self._link
         link.deadline = monotonic() + within_s
         try:
-            transmit(link.tls, link.peer, link.label, whole)
+            transport.transmit(link.tls, link.peer, link.label, whole)
         except (OSError, ValueError) as error:
             raise self._watch.explain(link.peer, error) from error
         finally:
@@ -294,7 +294,7 @@ class _Joining:
         hello = _HELLO.pack(self._session, channel.label.encode())
         try:
             check_certificate(tls, peer.certificate)
-            transmit(tls, peer.name, channel.label, hello)
+            transport.transmit(tls, peer.name, channel.label, hello)
             receive_exactly(tls, memoryview(bytearray(len(CONFIRMATION))))
         except BaseException:
             tls.close()
@@ -332,7 +332,7 @@ class _Joining:
         channel = self._claim(tls)
         if channel is None:
             raise ConnectionRefusedError
-        transmit(tls, channel.sender, channel.label, CONFIRMATION)
+        transport.transmit(tls, channel.sender, channel.label, CONFIRMATION)
         with self._complete:
             self._mesh.attach(channel, tls)
             self._awaited.discard(channel)

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
-from mpc.transport import LENGTH, transmit
+from mpc import transport
+from mpc.transport import LENGTH
 from protocol.codec import Text, Wire, decode, encode
 from protocol.errors import RemoteProtocolError
 
@@ -238,7 +239,7 @@ class Watch:
         for control in list(self._controls.values()):
             if not control.closed:
                 with contextlib.suppress(OSError):  # its silence will name it
-                    transmit(control.tls, control.peer, CONTROL, frame)
+                    transport.transmit(control.tls, control.peer, CONTROL, frame)
 
     def _forgive(self, now: float) -> None:
         for control in list(self._controls.values()):
@@ -263,7 +264,7 @@ def _frame(notice: Wire) -> bytes:
 def _say_goodbye(control: _Control, frame: bytes) -> None:
     with contextlib.suppress(OSError):
         control.tls.settimeout(LINGER_S)
-        transmit(control.tls, control.peer, CONTROL, frame)
+        transport.transmit(control.tls, control.peer, CONTROL, frame)
         socket.socket.shutdown(control.tls, socket.SHUT_WR)
 
 
