@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 MISSING_WORDS = ("", "na", "nan", "null")
 """Text that stands for a missing value, in any case and with any space around it."""
 
+_CSV = "all_varchar = true, header = true, skip = 0, quote = '\"', escape = '\"', comment = ''"
+"""Everything is said, because DuckDB otherwise guesses and may skip lines that it finds odd."""
+
 _READERS = {
     ".parquet": "read_parquet($path)",
-    ".csv": "read_csv($path, all_varchar = true, header = true, delim = ',')",
-    ".tsv": "read_csv($path, all_varchar = true, header = true, delim = '\t')",
+    ".csv": f"read_csv($path, delim = ',', {_CSV})",
+    ".tsv": f"read_csv($path, delim = '\t', {_CSV})",
 }
 
 
