@@ -73,10 +73,10 @@ def _tasks(db: Database) -> None:
     db.executescript(
         """
         CREATE TABLE tasks (
-            task BLOB PRIMARY KEY, algorithm BLOB NOT NULL, opener BLOB NOT NULL,
-            budget TEXT NOT NULL, deadline INTEGER NOT NULL, state TEXT NOT NULL,
-            attester BLOB, plan BLOB, block INTEGER NOT NULL, block_hash BLOB NOT NULL,
-            result BLOB, usage_root BLOB, paid TEXT NOT NULL DEFAULT '0'
+            task BLOB PRIMARY KEY, algorithm BLOB NOT NULL, terms TEXT NOT NULL,
+            state TEXT NOT NULL, attester BLOB, plan BLOB, dues TEXT NOT NULL DEFAULT '[]',
+            amounts TEXT NOT NULL DEFAULT '[]', result BLOB, usage_root BLOB,
+            opened_in BLOB NOT NULL, attested_in BLOB
         ) STRICT;
         CREATE TABLE attestations (
             task BLOB PRIMARY KEY, plan BLOB NOT NULL, deadline INTEGER NOT NULL,
@@ -84,11 +84,7 @@ def _tasks(db: Database) -> None:
         ) STRICT;
         CREATE TABLE edges (
             child BLOB NOT NULL, parent BLOB NOT NULL, seq INTEGER NOT NULL, live INTEGER NOT NULL,
-            expiry INTEGER NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (child, parent)
-        ) STRICT;
-        CREATE TABLE payments (
-            task BLOB NOT NULL, child BLOB NOT NULL, owner BLOB NOT NULL, amount TEXT NOT NULL,
-            block INTEGER NOT NULL, PRIMARY KEY (task, child, owner)
+            terms BLOB NOT NULL, PRIMARY KEY (child, parent)
         ) STRICT;
         """
     )
@@ -100,14 +96,9 @@ def _sessions(db: Database) -> None:
         """
         CREATE TABLE sessions (
             session BLOB PRIMARY KEY, task BLOB NOT NULL, roles TEXT NOT NULL, state TEXT NOT NULL,
-            stage TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
-            blamed TEXT NOT NULL DEFAULT '[]', progress TEXT NOT NULL DEFAULT '{}',
+            reason TEXT NOT NULL DEFAULT '', blamed TEXT NOT NULL DEFAULT '[]',
             roster BLOB, row_set BLOB, summary TEXT NOT NULL DEFAULT '{}',
             started_at REAL NOT NULL, updated_at REAL NOT NULL
-        ) STRICT;
-        CREATE TABLE signatures (
-            part BLOB NOT NULL, peer_id TEXT NOT NULL, signature BLOB NOT NULL,
-            PRIMARY KEY (part, peer_id)
         ) STRICT;
         CREATE TABLE ledger (
             row_key BLOB NOT NULL, session BLOB NOT NULL, numbers INTEGER NOT NULL,

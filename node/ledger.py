@@ -1,0 +1,114 @@
+"""The budget ledger: how many numbers have been opened about each of this owner's rows.
+
+Keyed by the owner's own row id (an HMAC of it, under a key that only this node has), across
+datasets, versions, operations, sessions, scoring and evaluation. Numbers are reserved for a whole
+session in one transaction when its row set is signed, BEFORE a share leaves, and are never given
+back: not by a crash, an abort or a reorganisation.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from node.engine import Transaction
+from node.errors import Fault
+from node.rows import select
+from protocol import privacy
+from protocol.ids import Account
+
+ROW_KEY_BYTES = 16
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What one session was allowed to open about this owner's rows."""
+
+    session: bytes
+    task: bytes
+    dataset: str
+    operator: str
+    recipient: Account
+    purpose: str
+    numbers: int
+    rows: int
+    reserved_at: float
+
+
+def split_keys(row_keys: bytes) -> list[bytes]:
+    """The row keys that a worker reports one after another."""
+    return [row_keys[at : at + ROW_KEY_BYTES] for at in range(0, len(row_keys), ROW_KEY_BYTES)]
+
+
+def row_key(key: bytes, normalised_id: str) -> bytes:
+    """The ledger's name of one row: 16 bytes of HMAC-SHA256 of its normalised id."""
+    return hmac.new(key, normalised_id.encode(), hashlib.sha256).digest()[:ROW_KEY_BYTES]
+
+
+def reserve(tx: Transaction, spending: Spending, row_keys: bytes, cap: int) -> None:
+    """Afterwards `spending.numbers` more numbers are counted for each row.
+
+    The same session again changes nothing. Fault `budget-exhausted`, and nothing reserved, if
+    any row would pass `cap`, counted over all recipients.
+    """
+    known = tx.db.execute("SELECT 1 FROM spendings WHERE session = ?", [spending.session])
+    if known.fetchone():
+        return
+    keys = split_keys(row_keys)
+    over = privacy.overdrawn(keys, spent(tx.db, keys), spending.numbers, cap)
+    if over is not None:
+        raise Fault("budget-exhausted", over.sentence, rows=over.rows, cap=over.cap)
+    tx.db.conn.executemany(
+        "INSERT INTO ledger VALUES (?, ?, ?)",
+        [(key, spending.session, spending.numbers) for key in keys],
+    )
+    tx.db.execute(
+        "INSERT INTO spendings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            spending.session,
+            spending.task,
+            spending.dataset,
+            spending.operator,
+            spending.recipient,
+            spending.purpose,
+            spending.numbers,
+            len(keys),
+            tx.now,
+        ],
+    )
+    tx.note(
+        "openings", spending.session, "reserved", numbers=spending.numbers, rows=len(keys), cap=cap
+    )
+
+
+def spent(db: Database, keys: list[bytes]) -> dict[bytes, int]:
+    """How many numbers were reserved so far for each of `keys`; rows never opened are left out."""
+    totals: dict[bytes, int] = {}
+    for start in range(0, len(keys), _BATCH):
+        part = keys[start : start + _BATCH]
+        marks = ",".join("?" * len(part))
+        rows = db.execute(
+            f"SELECT row_key, sum(numbers) FROM ledger WHERE row_key IN ({marks}) "  # noqa: S608
+            "GROUP BY row_key",
+            part,
+        )
+        totals |= dict(rows.fetchall())
+    return totals
+
+
+def uses_of(db: Database, key: bytes) -> list[Spending]:
+    """Every session in which this row was counted, the latest first (floor 14)."""
+    return select(
+        db,
+        Spending,
+        "spendings WHERE session IN (SELECT session FROM ledger WHERE row_key = ?) "
+        "ORDER BY reserved_at DESC",
+        [key],
+    )
+
+
+def spendings(db: Database, dataset: str) -> list[Spending]:
+    """Every reservation on one dataset, the latest first."""
+    return select(db, Spending, "spendings WHERE dataset = ? ORDER BY reserved_at DESC", [dataset])

@@ -1,0 +1,92 @@
+"""Sessions as the database keeps them; every change goes through the table of states."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlite_utils import Database
+
+from node.engine import Transaction
+from node.errors import Fault
+from node.rows import first, select
+from protocol.ids import SessionId, TaskId, hexadecimal
+from protocol.task import SESSION, SessionEvent, SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One run of an attested task at this node; `blamed` and `summary` are JSON."""
+
+    session: SessionId
+    task: TaskId
+    roles: str
+    state: SessionState
+    reason: str
+    blamed: str
+    roster: bytes | None
+    row_set: bytes | None
+    summary: str
+    started_at: float
+    updated_at: float
+
+
+def find(db: Database, session: bytes) -> SessionRecord | None:
+    """The session, or None if this node takes no part in it."""
+    return first(db, SessionRecord, "sessions WHERE session = ?", [session])
+
+
+def known(db: Database, session: bytes) -> SessionRecord:
+    """The session; Fault `session-unknown`."""
+    record = find(db, session)
+    if record is None:
+        raise Fault("session-unknown", f"no session {hexadecimal(session)} is known here")
+    return record
+
+
+def every(db: Database) -> list[SessionRecord]:
+    """All sessions, the latest first."""
+    return select(db, SessionRecord, "sessions ORDER BY started_at DESC")
+
+
+def begin(tx: Transaction, session: bytes, task: bytes, roles: Iterable[str]) -> None:
+    """Afterwards the session is PROPOSED here. Fault `session-refused` if its id was used."""
+    if find(tx.db, session) is not None:
+        raise Fault("session-refused", f"session {hexadecimal(session)} has been used already")
+    tx.db.execute(
+        "INSERT INTO sessions (session, task, roles, state, started_at, updated_at) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [session, task, " ".join(roles), str(SESSION.initial), tx.now, tx.now],
+    )
+
+
+def move(tx: Transaction, session: bytes, event: SessionEvent, **columns: Any) -> SessionState:
+    """Afterwards `event` has happened to the session and `columns` are set.
+
+    RemoteProtocolError if the table does not allow it in the session's state.
+    """
+    record = known(tx.db, session)
+    state = SESSION.step(record.state, event)
+    changes = {"state": str(state), "updated_at": tx.now, **columns}
+    assignments = ", ".join(f"{name} = ?" for name in changes)
+    tx.db.execute(
+        f"UPDATE sessions SET {assignments} WHERE session = ?",  # noqa: S608
+        [*changes.values(), session],
+    )
+    return state
+
+
+def abort(tx: Transaction, session: bytes, reason: str, blamed: Iterable[str]) -> bool:
+    """Afterwards the session is over here; True if it was not before."""
+    record = find(tx.db, session)
+    if record is None or SESSION.is_final(record.state):
+        return False
+    move(tx, session, SessionEvent.ABORT, reason=reason, blamed=json.dumps(list(blamed)))
+    tx.note("session", session, "aborted", reason=reason, blamed=list(blamed))
+    return True
+
+
+def abort_interrupted(tx: Transaction) -> None:
+    """A session lives in its worker processes: those that a restart interrupted are over."""
+    for record in every(tx.db):
+        abort(tx, record.session, "this node was restarted", ())
