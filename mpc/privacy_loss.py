@@ -33,6 +33,8 @@ At noise 0.3 of a column's deviation the epsilon is in the thousands: such noise
 attacks and is no proof of privacy. The figure is shown for that very reason.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +43,7 @@ Indices = NDArray[np.uint32]
 
 DELTA = 1e-5
 _DIAMETER = 2.0
+_FAR = 25.0
 
 
 class PrivacyLoss:
@@ -81,13 +84,34 @@ class PrivacyLoss:
 def epsilon(mu: float, delta: float = DELTA) -> float:
     """The least epsilon so that a mechanism of Gaussian parameter `mu` is (epsilon, delta)-private.
 
-    0 if nothing was opened, infinite without noise.
+    0 if nothing was opened, infinite without noise. Solves the exact condition of Balle and Wang
+    (arXiv 1805.06530) by bisection to one part in 10^12. `dp_accounting` gives the same figure,
+    which a test compares; loading it would cost a worker two seconds and 80 MB.
     """
     if mu <= 0:
         return 0.0
-    if not np.isfinite(mu):
-        return float("inf")
-    # Imported late: it takes two seconds and 80 MB, and is needed once, at the end of a session.
-    import dp_accounting  # noqa: PLC0415
+    if not math.isfinite(mu):
+        return math.inf
+    low, high = 0.0, mu * mu / 2 + 40 * mu
+    while high - low > 1e-12 * (1 + high):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _delta(mu, middle) > delta else (low, middle)
+    return high
 
-    return float(dp_accounting.get_epsilon_gaussian(1 / mu, delta))
+
+def _delta(mu: float, epsilon_: float) -> float:
+    """The delta of a Gaussian mechanism of parameter `mu` at one epsilon."""
+    point = epsilon_ / mu - mu / 2
+    return math.exp(_log_tail(point)) - math.exp(epsilon_ + _log_tail(point + mu))
+
+
+def _log_tail(point: float) -> float:
+    """The logarithm of the standard normal's mass above `point`."""
+    if point < _FAR:
+        return math.log(math.erfc(point / math.sqrt(2)) / 2)
+    square = point * point  # Laplace's series: erfc would soon be 0
+    return (
+        -square / 2
+        - math.log(point * math.sqrt(2 * math.pi))
+        + math.log1p(-1 / square + 3 / square**2 - 15 / square**3)
+    )

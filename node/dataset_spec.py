@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from protocol.codec import U53, Name, Wire
+from protocol.codec import U53, Name, Text, Wire
 
 ColumnName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 ColumnKind = Literal["number", "category"]
@@ -54,3 +54,21 @@ class DatasetProfile(Wire, frozen=True, tag="dataset-profile"):
     columns: tuple[ColumnProfile, ...]
     width: U53
     labelled: bool
+
+
+class CheckDataset(Wire, frozen=True, tag="check-dataset"):
+    """Asks the dataset worker for a check; it answers with one of DATASET_REPORTS and leaves."""
+
+    dataset: DatasetSpec
+
+
+class DatasetRefused(Wire, frozen=True, tag="dataset-refused"):
+    """A Fault as it was told in the worker; `data` is its plain values as JSON text."""
+
+    kind: Text
+    sentence: Annotated[str, msgspec.Meta(max_length=16_384)]
+    data: Annotated[str, msgspec.Meta(max_length=65_536)]
+
+
+DATASET_REPORTS = (DatasetProfile, DatasetRefused)
+"""What the dataset worker may answer."""
