@@ -44,18 +44,6 @@ class Asset:
         return tuple(CdtId(self.children[at : at + 32]) for at in range(0, len(self.children), 32))
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What the registry's events say of a new asset."""
-
-    cdt: bytes
-    owner: bytes
-    kind: str
-    proof: bytes
-    children: tuple[bytes, ...]
-    salt: int
-
-
 def find(db: Database, cdt: bytes) -> Asset | None:
     """The asset, or None if neither the chain nor a peer has spoken of it."""
     return first(db, Asset, "assets WHERE cdt = ?", [cdt])
@@ -120,27 +108,28 @@ def heard_of(
     )
 
 
-def registered(tx: Transaction, asset: Registration, block: int) -> None:
-    """Afterwards the asset is what the chain says, and judged by its document if that is here."""
+def registered(
+    tx: Transaction, cdt: bytes, owner: bytes, kind: str, proof: bytes, salt: int
+) -> None:
+    """Afterwards the asset is what the chain says, without children yet, and is to be judged."""
     tx.db.execute(
-        "INSERT INTO assets (cdt, owner, creator, kind, proof, children, salt, state, block, "
-        "seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'registered', ?, ?) "
+        "INSERT INTO assets (cdt, owner, creator, kind, proof, children, salt, state, seen_at) "
+        "VALUES (?, ?, ?, ?, ?, x'', ?, 'registered', ?) "
         "ON CONFLICT (cdt) DO UPDATE SET owner = excluded.owner, creator = excluded.creator, "
-        "kind = excluded.kind, proof = excluded.proof, children = excluded.children, "
-        "salt = excluded.salt, state = 'registered', block = excluded.block",
-        [
-            asset.cdt,
-            asset.owner,
-            asset.owner,
-            asset.kind,
-            asset.proof,
-            b"".join(asset.children),
-            str(asset.salt),
-            block,
-            tx.now,
-        ],
+        "kind = excluded.kind, proof = excluded.proof, salt = excluded.salt, "
+        "state = 'registered'",
+        [cdt, owner, owner, kind, proof, str(salt), tx.now],
     )
-    judge(tx, asset.cdt)
+
+
+def composed(tx: Transaction, cdt: bytes, children: tuple[bytes, ...]) -> None:
+    """Afterwards the asset has these children, as the chain says."""
+    tx.db.execute("UPDATE assets SET children = ? WHERE cdt = ?", [b"".join(children), cdt])
+
+
+def transferred(tx: Transaction, cdt: bytes, owner: bytes, epoch: int) -> None:
+    """Afterwards the asset has a new owner, and every grant of the former is void."""
+    tx.db.execute("UPDATE assets SET owner = ?, epoch = ? WHERE cdt = ?", [owner, epoch, cdt])
 
 
 def judge(tx: Transaction, cdt: bytes) -> None:

@@ -92,7 +92,7 @@ class Dataset(Section, frozen=True):
     name: Name
     path: Path
     id_column: Annotated[str, msgspec.Meta(min_length=1)] = msgspec.field(name="id")
-    id_rule: str = "exact"
+    id_rule: Literal["exact", "trimmed", "caseless"] = "exact"
     description: str = ""
     features: tuple[Feature, ...] = ()
     label: str = ""

@@ -21,17 +21,17 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from secrets import SystemRandom
 
-import structlog
 import trio
 
 from node.errors import Fault
 from node.libp2p_guard import Guard, GuardedStream, Limits, open_guard, tcp_endpoint
+from node.log import get_logger
 from node.standing import BAN_AT, AuthorRate, Standing
 from node.streams import FRAME_LIMIT, StreamBroken, answer, ask
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import PeerId
 
-log = structlog.get_logger("node.host")
+log = get_logger("node.host")
 
 PING_INTERVAL_S = 5.0
 PING_TIMEOUT_S = 5.0

@@ -45,11 +45,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import node.libp2p_loading  # noqa: F401  before libp2p, which it loads
+
+# isort: split
 import libp2p.network.swarm as swarm_module
 import libp2p.protocol_muxer.multiselect_communicator as communicator_module
 import libp2p.pubsub.pubsub as pubsub_module
 import libp2p.transport.tcp.tcp as tcp_module
-import structlog
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -76,10 +78,11 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 from multiaddr.exceptions import Error as MultiaddrError  # type: ignore[import-untyped]
 
+from node.log import get_logger
 from node.streams import StreamBroken, read_exactly, reset
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 
-log = structlog.get_logger("node.libp2p")
+log = get_logger("node.libp2p")
 
 LIBRARY_LINES_PER_MINUTE = 30
 NEGOTIATION_LINE_LIMIT = 1_024

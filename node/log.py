@@ -10,6 +10,8 @@ import logging
 import logging.handlers
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -89,9 +91,11 @@ def set_level(level: str) -> None:
         )
 
 
-def bind(**values: Any) -> None:
-    """Every further record of this task and its children carries `values`."""
-    structlog.contextvars.bind_contextvars(**values)
+@contextmanager
+def bound(**values: Any) -> Iterator[None]:
+    """Inside, every record of this task and of tasks it starts carries `values`."""
+    with structlog.contextvars.bound_contextvars(**values):
+        yield
 
 
 def _shared() -> list[Processor]:

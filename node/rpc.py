@@ -17,6 +17,7 @@ import msgspec
 from node import log
 from node.config_reading import sentence_of
 from node.errors import Fault, nearest
+from node.json_values import to_json
 from protocol.errors import RemoteProtocolError
 
 logger = log.get_logger("rpc")
@@ -155,21 +156,6 @@ def failure(identifier: Any, fault: Fault) -> dict[str, Any]:
         },
         "id": identifier,
     }
-
-
-def to_json(value: Any) -> Any:
-    """`value` as what JSON can carry: bytes as `0x` and lower-case hexadecimal."""
-    return _hexadecimal(msgspec.to_builtins(value, builtin_types=(bytes,), str_keys=True))
-
-
-def _hexadecimal(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return "0x" + value.hex()
-    if isinstance(value, dict):
-        return {_hexadecimal(key): _hexadecimal(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_hexadecimal(each) for each in value]
-    return value
 
 
 def _is_identifier(value: Any) -> bool:

@@ -28,7 +28,7 @@ def _catalogue(db: Database) -> None:
             children BLOB NOT NULL, epoch INTEGER NOT NULL DEFAULT 0,
             salt TEXT NOT NULL DEFAULT '0', name TEXT NOT NULL DEFAULT '',
             endpoint TEXT NOT NULL DEFAULT '', state TEXT NOT NULL,
-            reason TEXT NOT NULL DEFAULT '', block INTEGER, seen_at REAL NOT NULL
+            reason TEXT NOT NULL DEFAULT '', seen_at REAL NOT NULL
         ) STRICT;
         CREATE TABLE announcements (
             cdt BLOB NOT NULL, author BLOB NOT NULL, seq INTEGER NOT NULL,

@@ -14,6 +14,7 @@ class TaskState(StrEnum):
 
     OPEN = "OPEN"
     ATTESTED = "ATTESTED"
+    CLAIMED = "CLAIMED"
     REPORTED = "REPORTED"
     DISPUTED = "DISPUTED"
     SETTLED = "SETTLED"
@@ -25,6 +26,7 @@ class TaskEvent(StrEnum):
     """A confirmed event of the market."""
 
     ATTEST = "attest"
+    CLAIM = "claim"
     REPORT = "report"
     DISPUTE = "dispute"
     SETTLE = "settle"
@@ -39,12 +41,19 @@ TASK = Machine(
         (TaskState.OPEN, TaskEvent.ATTEST): TaskState.ATTESTED,
         (TaskState.OPEN, TaskEvent.CANCEL): TaskState.CANCELLED,
         (TaskState.OPEN, TaskEvent.REFUND): TaskState.REFUNDED,
+        (TaskState.ATTESTED, TaskEvent.CLAIM): TaskState.CLAIMED,
         (TaskState.ATTESTED, TaskEvent.REPORT): TaskState.REPORTED,
+        (TaskState.ATTESTED, TaskEvent.DISPUTE): TaskState.DISPUTED,
         (TaskState.ATTESTED, TaskEvent.REFUND): TaskState.REFUNDED,
-        (TaskState.REPORTED, TaskEvent.DISPUTE): TaskState.DISPUTED,
-        (TaskState.REPORTED, TaskEvent.SETTLE): TaskState.SETTLED,
+        (TaskState.CLAIMED, TaskEvent.CLAIM): TaskState.CLAIMED,
+        (TaskState.CLAIMED, TaskEvent.REPORT): TaskState.REPORTED,
+        (TaskState.CLAIMED, TaskEvent.DISPUTE): TaskState.DISPUTED,
+        (TaskState.CLAIMED, TaskEvent.SETTLE): TaskState.SETTLED,
+        (TaskState.DISPUTED, TaskEvent.CLAIM): TaskState.DISPUTED,
+        (TaskState.DISPUTED, TaskEvent.REPORT): TaskState.REPORTED,
         (TaskState.DISPUTED, TaskEvent.SETTLE): TaskState.SETTLED,
         (TaskState.DISPUTED, TaskEvent.REFUND): TaskState.REFUNDED,
+        (TaskState.REPORTED, TaskEvent.SETTLE): TaskState.SETTLED,
     },
 )
 
