@@ -10,8 +10,10 @@ import logging
 import logging.handlers
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -102,10 +104,18 @@ def _shared() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _add_time,
         structlog.processors.format_exc_info,
         hide_secrets,
     ]
+
+
+def _add_time(_logger: Any, _method: str, record: EventDict) -> EventDict:
+    """The time of the record itself, so that the same record has one time in every place."""
+    foreign = record.get("_record")
+    created = foreign.created if foreign is not None else time.time()
+    record["time"] = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    return record
 
 
 def hide_secrets(_logger: Any, _method: str, record: EventDict) -> EventDict:

@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -140,10 +141,11 @@ def _endpoint(dispatcher: Dispatcher, door: Door) -> Callable[[Request], Awaitab
 async def _body(request: Request) -> bytes | None:
     """The request's body, or None if it is over the limit; the rest is then not read."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT_BYTES:
-            return None
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > BODY_LIMIT_BYTES:
+                return None
     return bytes(body)
 
 

@@ -1,0 +1,145 @@
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.config import Config, from_table, load, parse
+from node.errors import Fault
+
+HEAD = 'name = "bank-a"\nnetwork = "trial"\n'
+DATASET = '[[datasets]]\nname = "x"\npath = "a/b.csv"\nid = "id"\nlabel = "y"\n'
+PEER = '[[organisations]]\nname = "d"\naccount = "0x' + "ab" * 20 + '"\npeer_id = "12D3Koo"\n'
+CHAIN = '[chain]\nurl = "http://127.0.0.1:8545"\nchain_id = 31337\n' + "".join(
+    f'{name} = "0x{number * 40}"\n'
+    for name, number in (("registry", "1"), ("market", "2"), ("token", "3"))
+)
+
+
+def read(text: str) -> Config:
+    return parse(HEAD + text, Path("/node"), "northbund.toml")
+
+
+def refused(text: str) -> str:
+    with pytest.raises(Fault) as caught:
+        read(text)
+    assert caught.value.kind == "config-invalid"
+    return caught.value.sentence
+
+
+def test_the_defaults_listen_on_loopback_and_trust_nobody() -> None:
+    config = read("")
+    assert config.listen.libp2p.startswith("/ip4/127.0.0.1/")
+    assert config.listen.data_host == "127.0.0.1"
+    assert config.attesters() == frozenset()
+    assert (config.chain, config.compute, config.attester) == (None, None, None)
+
+
+def test_paths_are_resolved_against_the_nodes_folder_and_accounts_are_bytes() -> None:
+    config = read(DATASET + PEER + CHAIN)
+    assert config.dataset("x").path == Path("/node/a/b.csv")
+    assert config.organisations[0].account == b"\xab" * 20
+    assert config.organisations[0].operator == "d"
+    assert config.chain is not None
+    assert config.chain.market == b"\x22" * 20
+
+
+def test_attesters_are_organisations_or_accounts() -> None:
+    config = read('[trust]\nattesters = ["d", "0x' + "cd" * 20 + '"]\n' + PEER)
+    assert config.attesters() == {b"\xab" * 20, b"\xcd" * 20}
+
+
+def test_terms_are_handed_on_as_they_are() -> None:
+    config = read(DATASET + "[datasets.terms]\nuses = 3\n[datasets.terms.deep]\nany = [1]\n")
+    assert config.dataset("x").terms == {"uses": 3, "deep": {"any": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("naem = 1", "northbund.toml: unknown key 'naem'; did you mean 'name'?"),
+        ("[rpc]\npot = 1", "northbund.toml, rpc: unknown key 'pot'; did you mean 'port'?"),
+        ("[rpc]\nzzz = 1", "northbund.toml, rpc: unknown key 'zzz'; known are port"),
+        (
+            "[rpc]\nport = 'x'",
+            "northbund.toml: rpc, port: expected a whole number, got text in quotes",
+        ),
+        ("[rpc]\nport = 70000", "northbund.toml: rpc, port: expected a whole number <= 65535"),
+        ("rpc = 3", "northbund.toml: rpc: expected a table, got a whole number"),
+        ("[chain]\nurl = 'http://x'", "northbund.toml: chain, the key 'chain_id' is missing"),
+        (CHAIN.replace("http:", "ftp:"), "chain, url: expected an address like http://127.0.0.1"),
+        ("[listen]\nlibp2p = 'x'", "listen, libp2p: expected an address like /ip4/127.0.0.1/tcp/"),
+        (
+            DATASET + "features = [{name = 'a', kid = 'x'}]",
+            "datasets number 1, features number 1: un",
+        ),
+        (
+            DATASET + "features = [{name = 'a', kind = 'numbr'}]",
+            "northbund.toml, datasets number 1, features number 1, kind: 'numbr' is none of number,"
+            " category",
+        ),
+        (DATASET.replace('"a/b.csv"', "3"), "datasets number 1, path: expected a path in quotes"),
+        (DATASET.replace('"x"', '"x y"'), "name: expected 1 to 64 printable characters without"),
+        (DATASET + DATASET, "two entries of [[datasets]] have the name 'x'"),
+        (DATASET.replace('"y"', '"id"'), "dataset 'x' uses the column 'id' twice"),
+        (DATASET.replace('"y"', '""'), "dataset 'x' has neither features nor a label"),
+        (PEER + PEER, "two entries of [[organisations]] have the name 'd'"),
+        (
+            PEER.replace("ab", "zz"),
+            "is not an account; right would be 0x and 40 hexadecimal digits",
+        ),
+        (
+            "[trust]\nattesters = ['dd']\n" + PEER,
+            "'dd' is neither an organisation nor an account; d",
+        ),
+        ("=", "northbund.toml is not TOML: Invalid statement (at line 3, column 1)"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence_with_the_place(text: str, sentence: str) -> None:
+    told = refused(text)
+    assert sentence in told
+    assert "\n" not in told
+
+
+def test_a_misspelt_digit_is_caught_by_the_accounts_checksum() -> None:
+    right = "0x5ce9454909639D2D17A3F753ce7d93fa0b9aB12E"
+    text = PEER.replace("0x" + "ab" * 20, right)
+    assert read(text).organisations[0].account.hex() == right[2:].lower()
+    assert "wrong checksum" in refused(text.replace("0x5ce", "0x6ce"))
+
+
+def test_load_wants_a_private_folder_with_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    for kind in ("config-missing", "config-missing", "folder-unsafe"):
+        with pytest.raises(Fault) as caught:
+            load(folder)
+        assert caught.value.kind == kind
+        if folder.exists():
+            (folder / "northbund.toml").write_text(HEAD)
+            folder.chmod(0o750)
+        else:
+            folder.mkdir(mode=0o700)
+    folder.chmod(0o700)
+    assert load(folder).config.name == "bank-a"
+    (folder / "northbund.toml").write_bytes(b"\xff")
+    with pytest.raises(Fault, match="cannot be read"):
+        load(folder)
+
+
+TOML_VALUES = st.recursive(
+    st.booleans() | st.integers(-9, 99999) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    ["name", "network", "listen", "rpc", "chain", "organisations", "trust", "datasets", "compute"]
+)
+
+
+@given(st.dictionaries(KEYS, TOML_VALUES, max_size=5))
+def test_no_table_makes_anything_but_a_fault(table: dict[str, object]) -> None:
+    with suppress(Fault):
+        from_table({"name": "n", "network": "n"} | table, Path("/node"), "northbund.toml")
