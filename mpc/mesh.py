@@ -112,6 +112,18 @@ class Inbound:
             receive_exactly(self._link.tls, target[:length])
             return length
 
+    def receive_or_end(self, limit: int) -> bytearray | None:
+        """The next frame's payload, however long it takes, or None when the sender has left.
+
+        For streams whose end is no loss by itself. RemoteProtocolError beyond `limit` bytes.
+        """
+        try:
+            payload = bytearray(receive_length(self._link.tls, limit))
+            receive_exactly(self._link.tls, memoryview(payload))
+        except (OSError, EOFError, ValueError):
+            return None
+        return payload
+
     @contextlib.contextmanager
     def _awaiting(self, within_s: float, what: str) -> Iterator[None]:
         link = self._link
