@@ -234,7 +234,7 @@ class Usage(TypedMessage):
 
 
 def struct_hash(message: TypedMessage) -> Digest:
-    """The EIP-712 hash of the message alone. LocalProtocolError if a value does not fit its type."""
+    """The EIP-712 hash of the message alone. LocalProtocolError if a value does not fit."""
     return _hash_struct(message.TYPE, message.FIELDS, message.values())
 
 
@@ -282,7 +282,7 @@ def recover(signed_digest: bytes, signature: bytes) -> Account:
     compact = signature[:64] + bytes([signature[64] - 27])
     try:
         key = PublicKey.from_signature_and_message(compact, signed_digest, hasher=None)
-    except Exception as error:  # noqa: BLE001  (coincurve raises plain Exception)
+    except Exception as error:
         raise RemoteProtocolError(f"not a signature: {error}") from error
     return Account(keccak(key.format(compressed=False)[1:])[12:])
 
