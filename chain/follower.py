@@ -22,6 +22,7 @@ from sqlite_utils import Database
 from chain.deployment import Deployment
 from chain.errors import ChainRefused, ChainUnreachable, ReorganisedTooDeep
 from chain.events import Event, Place, decode_parts, place_of
+from chain.projection import apply_all, rebuild
 from chain.provider import TrioProvider
 from protocol.ids import hexadecimal
 
@@ -207,6 +208,7 @@ class Follower:
             events = [decode_parts(at, *_topics_and_data(entry)) for at, entry in taken]
             known = [event for event in events if event is not None]
             if known:
+                apply_all(self._db, known)
                 self._on_events(self._db, known)
         self._moved.set()
         self._moved = trio.Event()
@@ -226,6 +228,7 @@ class Follower:
         with self._db.atomic():
             self._db.execute("DELETE FROM chain_logs WHERE block > ?", [ancestor])
             self._db.execute("DELETE FROM chain_blocks WHERE number > ?", [ancestor])
+            rebuild(self._db, stored_events(self._db))
             if self._on_rollback is not None:
                 self._on_rollback(self._db, ancestor)
         log.warning("chain_reorganised", common_ancestor=ancestor)

@@ -46,3 +46,48 @@ def _outbox(db: Database) -> None:
         CREATE INDEX chain_attempts_job ON chain_attempts (job);
         """
     )
+
+
+@MIGRATIONS(name="0003-projection")
+def _projection(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE chain_assets (
+            cdt BLOB PRIMARY KEY, creator BLOB NOT NULL, owner BLOB NOT NULL,
+            epoch INTEGER NOT NULL, kind INTEGER NOT NULL, proof BLOB NOT NULL,
+            salt BLOB NOT NULL, storage_path TEXT NOT NULL, block INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE chain_children (
+            parent BLOB NOT NULL, position INTEGER NOT NULL, child BLOB NOT NULL,
+            PRIMARY KEY (parent, position)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX chain_children_child ON chain_children (child);
+        CREATE TABLE chain_grants (
+            child BLOB NOT NULL, parent BLOB NOT NULL, owner_epoch INTEGER NOT NULL,
+            owner BLOB NOT NULL, terms_hash BLOB NOT NULL, consumer BLOB NOT NULL,
+            consumer_epoch INTEGER NOT NULL, token BLOB NOT NULL, decider BLOB NOT NULL,
+            price TEXT NOT NULL, unit INTEGER NOT NULL, max_uses INTEGER NOT NULL,
+            uses INTEGER NOT NULL, expiry INTEGER NOT NULL, live INTEGER NOT NULL,
+            seq INTEGER NOT NULL, PRIMARY KEY (child, parent, owner_epoch)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE chain_trusts (
+            owner BLOB NOT NULL, attester BLOB NOT NULL, PRIMARY KEY (owner, attester)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE chain_tasks (
+            task BLOB PRIMARY KEY, cdt BLOB NOT NULL, consumer BLOB NOT NULL,
+            opener BLOB NOT NULL, recipient BLOB NOT NULL, decider BLOB NOT NULL,
+            token BLOB NOT NULL, budget TEXT NOT NULL, deadline INTEGER NOT NULL,
+            salt BLOB NOT NULL, state TEXT NOT NULL, attester BLOB, plan BLOB,
+            closes_at INTEGER, result_hash BLOB, usage_root BLOB,
+            opened_block INTEGER NOT NULL, attested_block INTEGER
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX chain_tasks_cdt ON chain_tasks (cdt);
+        CREATE TABLE chain_dues (
+            task BLOB NOT NULL, position INTEGER NOT NULL, child BLOB NOT NULL,
+            parent BLOB NOT NULL, owner BLOB NOT NULL, terms_hash BLOB NOT NULL,
+            price TEXT NOT NULL, unit INTEGER NOT NULL, amount TEXT,
+            PRIMARY KEY (task, position)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX chain_dues_child ON chain_dues (child);
+        """
+    )

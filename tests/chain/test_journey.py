@@ -5,7 +5,7 @@ import hashlib
 import trio
 from eth_account.signers.local import LocalAccount
 
-from chain import contracts, events, views
+from chain import contracts, events, tree, views
 from chain.abi import read
 from chain.events import Event
 from chain.follower import Follower, stored_events
@@ -88,7 +88,9 @@ async def test_the_whole_journey(chain, nursery: trio.Nursery) -> None:
     bond = await read(chain.provider, d.market, views.bond_amount())
     await send(regulator, "approve", d.token, contracts.approve(d.market, bond))
     await send(regulator, "bond", d.market, contracts.lodge_bond(bond))
-    nodes = [Node(c, ALGORITHM, proof, 0, (data,), (TERMS,))]
+    nodes = tree.witness(db, algorithm)
+    assert nodes == (Node(c, ALGORITHM, proof, 0, (data,), (TERMS,)),)
+    assert [grant.uses_left for grant in tree.live_grants(db, follower.block_time())] == [1]
     await send(regulator, "attest", d.market, contracts.attest(terms, nodes, b"\x07" * 32))
     (attested,) = [e for e in seen if isinstance(e, events.Attested)]
     assert attested.task == task
@@ -113,6 +115,11 @@ async def test_the_whole_journey(chain, nursery: trio.Nursery) -> None:
     assert record.state == "SETTLED"
     assert await read(chain.provider, d.market, views.credit_of(d.token, c)) == 95
     assert seen == stored_events(db)
+    (use,) = tree.uses_of(db, data)
+    assert (use.state, use.amount, use.attester, use.terms_hash) == ("SETTLED", 5, r, TERMS)
+    assert tree.paths_above(db, data) == [(data, algorithm)]
+    assert [f.total for f in tree.price_figures(db, d.token)] == [5]
+    assert tree.live_grants(db, follower.block_time()) == []
     kinds = [type(event).__name__ for event in seen]
     assert kinds[:4] == ["Registered", "Trusted", "Registered", "Composed"]
     nursery.cancel_scope.cancel()
