@@ -118,17 +118,29 @@ class Grants:
 
     def terms_of(self, asset: Asset) -> tuple[TermsTable, Terms]:
         """Today's terms of one of this node's own assets, by its configuration."""
-        row = self._engine.db.execute(
-            "SELECT dataset, published_at FROM own_assets WHERE cdt = ?", [asset.cdt]
-        ).fetchone()
-        if row is None:
-            raise Fault("cdt-unknown", f"{hexadecimal(asset.cdt)} was not published by this node")
-        dataset, published_at = str(row[0]), float(row[1])
+        dataset, published_at = self._published(asset.cdt)
         if asset.kind == "data":
             return self.terms_from(self._config.dataset(dataset).terms, published_at, data=True)
         if self._config.compute is None:
             raise Fault("terms-invalid", "northbund.toml has no [compute] any more")
         return self.terms_from(self._config.compute.terms, published_at, data=False)
+
+    def terms_of_leaf(self, cdt: bytes) -> tuple[TermsTable, Terms]:
+        """As `terms_of`, by the asset's id."""
+        asset, _ = assets.confirmed(self._engine.db, cdt)
+        return self.terms_of(asset)
+
+    def dataset_of(self, cdt: bytes) -> str:
+        """The name of the dataset that was published as this asset; Fault `cdt-unknown`."""
+        return self._published(cdt)[0]
+
+    def _published(self, cdt: bytes) -> tuple[str, float]:
+        row = self._engine.db.execute(
+            "SELECT dataset, published_at FROM own_assets WHERE cdt = ?", [cdt]
+        ).fetchone()
+        if row is None:
+            raise Fault("cdt-unknown", f"{hexadecimal(cdt)} was not published by this node")
+        return str(row[0]), float(row[1])
 
     def terms_from(
         self, table: Mapping[str, object], published_at: float, *, data: bool

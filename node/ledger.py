@@ -47,6 +47,11 @@ def row_key(key: bytes, normalised_id: str) -> bytes:
     return hmac.new(key, normalised_id.encode(), hashlib.sha256).digest()[:ROW_KEY_BYTES]
 
 
+def digest_of(row_keys: bytes) -> bytes:
+    """What a lineage remembers of its rows: SHA-256 of their keys in the common order."""
+    return hashlib.sha256(row_keys).digest()
+
+
 def reserve(tx: Transaction, spending: Spending, row_keys: bytes, cap: int) -> None:
     """Afterwards `spending.numbers` more numbers are counted for each row.
 

@@ -72,6 +72,20 @@ def every(db: Database) -> list[Negotiation]:
     return select(db, Negotiation, "negotiations ORDER BY updated_at DESC, process")
 
 
+def granted_request(db: Database, child: bytes, parent: bytes) -> ContractRequest:
+    """The request that this node answered with its latest grant; Fault `grant-unknown`."""
+    found = first(
+        db,
+        Negotiation,
+        "negotiations WHERE side = 'provider' AND child = ? AND parent = ? AND state IN "
+        "('AGREED', 'VERIFIED', 'FINALIZED') ORDER BY updated_at DESC",
+        [child, parent],
+    )
+    if found is None:
+        raise Fault("grant-unknown", f"this node granted {hexadecimal(child)} to no such algorithm")
+    return codec.decode(found.request, ContractRequest)
+
+
 class Negotiations:
     """Both sides of the table, for one node."""
 

@@ -76,9 +76,14 @@ def decode(data: bytes, *kinds: type[Wire], limit: int = MAX_MESSAGE_BYTES) -> W
     return value
 
 
+def sha256(data: bytes) -> Digest:
+    """SHA-256 of `data`."""
+    return Digest(hashlib.sha256(data).digest())
+
+
 def digest(value: Wire) -> Digest:
     """SHA-256 of the canonical bytes of `value`."""
-    return Digest(hashlib.sha256(encode(value)).digest())
+    return sha256(encode(value))
 
 
 def _unpack(data: bytes, limit: int) -> Any:

@@ -1,0 +1,256 @@
+"""What the recipient's node does besides: it proposes a session and gathers the others' answers.
+
+It has no power over them: each node checks and signs by itself (`participation`). Here stand the
+order of the steps, who is awaited, and what happens when somebody says no: the session is
+aborted everywhere and the sentence names who and why.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+import structlog
+import trio
+
+from node import task_records
+from node.errors import Fault
+from node.host import Host
+from node.live_session import LiveSession
+from node.participation import House, Participation, lineage_of
+from protocol import codec
+from protocol.codec import Wire
+from protocol.errors import RemoteProtocolError
+from protocol.ids import Account, PeerId, SessionId
+from protocol.manifest import Party, Roster, RowSet
+from protocol.messages import (
+    SESSION_PROTOCOL,
+    Acknowledged,
+    ManifestOffer,
+    ManifestSignature,
+    ManifestSigned,
+    SessionDeclined,
+    SessionJoined,
+    SessionProposal,
+    SessionStatus,
+    SessionStatusRequest,
+)
+from protocol.roster_check import joint_step, party_of
+from protocol.task import SessionState
+
+log = structlog.get_logger("sessions")
+
+ANSWER_S = 30.0
+ALIGNMENT_DEADLINE_S = 120
+ROUND_DEADLINE_S = 20
+SIZE_CAP = 10_000_000
+
+A = TypeVar("A", bound=Wire)
+T = TypeVar("T")
+
+
+class Coordination:
+    """Brings one session from its proposal to its running, as the recipient's node."""
+
+    def __init__(self, house: House, host: Host, participation: Participation) -> None:
+        self._house = house
+        self._host = host
+        self._participation = participation
+
+    async def propose(self, task: bytes, seed: int | None) -> LiveSession:
+        """Afterwards the session is known here, with this node's own workers running.
+
+        Fault says why the task cannot run. `run` takes it from there.
+        """
+        record = task_records.known(self._house.engine.db, task)
+        attestation = await self._house.attestations.obtain(record)
+        session = SessionId(secrets.token_bytes(32))
+        proposal = SessionProposal(session=session, attempt=0, attestation=attestation)
+        own = self._house.directory.own
+        await self._participation.join(proposal, own.peer_id)
+        live = self._participation.live[session]
+        if seed is not None:
+            live.seed = seed
+        return live
+
+    async def run(self, live: LiveSession) -> None:
+        """The session runs when this returns, or it is aborted everywhere with a reason."""
+        try:
+            joined = await self._gather_seats(live)
+            roster = self._roster(live, joined)
+            await self._sign(live, roster, self._participation.sign_roster)
+            row_set = await self._aligned_rows(live, roster)
+            await self._sign(live, row_set, self._participation.sign_rows)
+        except (Fault, RemoteProtocolError) as error:
+            await self._participation.abort(live, str(error), ())
+
+    # ------------------------------------------------------------------ the roster
+
+    async def _gather_seats(self, live: LiveSession) -> dict[Account, SessionJoined]:
+        own = self._house.directory.own
+        mine = SessionJoined(organisation=own.name, account=own.account, seats=live.seats)
+        joined = {own.account: mine}
+        accounts = (live.plan.contributors | live.plan.pool) - {own.account}
+        proposal = SessionProposal(
+            session=live.session, attempt=live.attempt, attestation=live.attestation
+        )
+
+        async def ask(account: bytes) -> None:
+            peer_id = self._house.directory.peer_of(account)
+            answer = await self._ask(peer_id, proposal, SessionJoined)
+            if answer.account != account:
+                raise RemoteProtocolError("a node answered for another account than its own")
+            joined[Account(account)] = answer
+
+        await _all(ask, sorted(accounts))
+        return joined
+
+    def _roster(self, live: LiveSession, joined: dict[Account, SessionJoined]) -> Roster:
+        plan, step = live.plan, joint_step(live.plan)
+        parties = [
+            party_of(answer.organisation, account, self._house.directory.peer_of(account), seat)
+            for account, answer in sorted(joined.items())
+            for seat in answer.seats
+        ]
+        order = {"contributor": 0, "member": 1, "recipient": 2}
+        parties.sort(key=lambda party: (order[party.role], party.account))
+        if step.parameters is None:
+            raise Fault("composition-invalid", "the algorithm states no parameters")
+        return Roster(
+            session=live.session,
+            task=live.task,
+            algorithm=task_records.known(self._house.engine.db, live.task).algorithm,
+            plan=live.attestation.plan,
+            attestation=codec.digest(live.attestation),
+            attested_in=self._attested_in(live),
+            attempt=live.attempt,
+            parties=tuple(parties),
+            helper=self._helper(live, parties),
+            threshold=plan.algorithm.threshold,
+            operation=step.operation,
+            code=bytes.fromhex(step.code.removeprefix("0x")),
+            parameters=step.parameters,
+            size_cap=SIZE_CAP,
+            cohort_floor=plan.algorithm.cohort_floor,
+            round_deadline_s=ROUND_DEADLINE_S,
+            alignment_deadline_s=ALIGNMENT_DEADLINE_S,
+        )
+
+    def _attested_in(self, live: LiveSession) -> bytes:
+        record = task_records.known(self._house.engine.db, live.task)
+        if record.attested_in is None:
+            raise Fault("task-state", "the chain has not confirmed the attestation")
+        return record.attested_in
+
+    def _helper(self, live: LiveSession, parties: Sequence[Party]) -> str:
+        """A member of an operator that brings no rows to the alignment."""
+        operator = self._house.directory.operator
+        with_rows = {
+            operator(account) for account in (*live.plan.contributors, live.plan.recipient)
+        }
+        for party in parties:
+            if party.role == "member" and operator(party.account) not in {None, *with_rows}:
+                return party.name
+        raise Fault(
+            "composition-invalid",
+            "no member of the committee is of an operator without rows, so nobody can help align",
+        )
+
+    # ------------------------------------------------------------------ the row set
+
+    async def _aligned_rows(self, live: LiveSession, roster: Roster) -> RowSet:
+        """The row set that all aligned nodes report; the recipient's receipt stands in it."""
+        engine = self._house.engine
+        over = live.over
+        await engine.until(lambda: live.aligned is not None or over.is_set(), ALIGNMENT_DEADLINE_S)
+        aligned = live.aligned
+        if aligned is None:
+            raise Fault("session-aborted", "the alignment did not finish before its deadline")
+        request = SessionStatusRequest(session=live.session)
+
+        async def ask(account: bytes) -> None:
+            status = await self._ask(self._house.directory.peer_of(account), request, SessionStatus)
+            name = self._house.directory.name(account)
+            if status.state != SessionState.ALIGNED:
+                raise Fault("session-aborted", f"{name} is {status.state}: {status.reason}")
+            if (status.rows_hash, status.rows) != (aligned.rows_hash, aligned.rows):
+                raise RemoteProtocolError(f"{name} found other common rows")
+
+        await _all(ask, sorted(live.plan.contributors))
+        return RowSet(
+            roster=codec.digest(roster),
+            rows_hash=aligned.rows_hash,
+            rows=aligned.rows,
+            lineage=lineage_of(live),
+            receipt=self._house.receipts.sign(live.task, roster, aligned.rows),
+        )
+
+    # ------------------------------------------------------------------ signing
+
+    async def _sign(
+        self,
+        live: LiveSession,
+        part: Roster | RowSet,
+        sign_own: Callable[[LiveSession, ManifestOffer], ManifestSignature],
+    ) -> None:
+        """Everybody signs `part`, then everybody gets all signatures and acts on it."""
+        if live.over.is_set():
+            raise Fault("session-aborted", "the session is over")
+        offer = ManifestOffer(session=live.session, part=codec.encode(part))
+        own = self._house.directory.own
+        signatures = {str(own.peer_id): sign_own(live, offer).signature}
+
+        async def ask(peer_id: str) -> None:
+            answer = await self._ask(PeerId(peer_id), offer, ManifestSignature)
+            signatures[peer_id] = answer.signature
+
+        others = self._others(live)
+        await _all(ask, others)
+        signed = ManifestSigned(
+            session=live.session, part=offer.part, signatures=tuple(sorted(signatures.items()))
+        )
+
+        async def tell(peer_id: str) -> None:
+            await self._ask(PeerId(peer_id), signed, Acknowledged)
+
+        if isinstance(part, Roster):
+            await self._participation.proceed(live, signed)
+        else:
+            await self._participation.run(live, signed)
+        await _all(tell, others)
+
+    def _others(self, live: LiveSession) -> list[str]:
+        if live.roster is None:
+            parties = self._house.directory.others
+            accounts = live.plan.contributors | live.plan.pool
+            return [each.peer_id for each in parties if each.account in accounts]
+        own = self._house.directory.own.peer_id
+        return sorted({party.peer_id for party in live.roster.parties} - {str(own)})
+
+    async def _ask(self, peer_id: PeerId, message: Wire, kind: type[A]) -> A:
+        data = await self._host.request(
+            peer_id, SESSION_PROTOCOL, codec.encode(message), timeout_s=ANSWER_S
+        )
+        answer = codec.decode(data, kind, SessionDeclined)
+        if isinstance(answer, SessionDeclined):
+            organisation = self._house.directory.of_peer(peer_id)
+            name = organisation.name if organisation else peer_id
+            raise Fault("session-refused", f"{name} says no ({answer.rule}): {answer.sentence}")
+        return answer
+
+
+async def _all(ask: Callable[[T], Awaitable[None]], whom: Iterable[T]) -> None:
+    """`ask` everybody at once; the first failure cancels the rest and comes out as itself."""
+    failures: list[Fault | RemoteProtocolError] = []
+    async with trio.open_nursery() as nursery:
+
+        async def one(each: T) -> None:
+            try:
+                await ask(each)
+            except (Fault, RemoteProtocolError) as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        for each in whom:
+            nursery.start_soon(one, each)
+    if failures:
+        raise failures[0]

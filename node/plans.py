@@ -1,0 +1,56 @@
+"""The plan of an algorithm as this node sees it: its document, the owners by its own chain view."""
+
+from sqlite_utils import Database
+
+from node import assets
+from node.errors import Fault
+from protocol.documents import Metadata
+from protocol.errors import RemoteProtocolError
+from protocol.ids import from_hexadecimal, hexadecimal
+from protocol.roster_check import Plan
+
+
+def plan_of(db: Database, algorithm: bytes) -> Plan:
+    """The plan; Fault `cdt-unknown` unless the algorithm and all its leaves are confirmed here.
+
+    RemoteProtocolError if the asset is no algorithm, or its workflow names other leaves than its
+    children.
+    """
+    _, metadata = assets.confirmed(db, algorithm)
+    return plan_in(db, metadata)
+
+
+def plan_in(db: Database, metadata: Metadata) -> Plan:
+    """As `plan_of`, from the document."""
+    if metadata.algorithm is None:
+        raise RemoteProtocolError("the asset is no algorithm")
+    named = {step.cdt for step in metadata.algorithm.workflow}
+    if named != set(metadata.children):
+        raise RemoteProtocolError("the workflow and the children of the algorithm differ")
+    owners, kinds = {}, {}
+    for cdt in named:
+        leaf, _ = assets.confirmed(db, from_hexadecimal(cdt, 32))
+        owners[cdt], kinds[cdt] = leaf.owner, leaf.kind
+    pool = set(metadata.algorithm.pool)
+    for cdt, kind in kinds.items():
+        if kind != ("compute" if cdt in pool else "data"):
+            raise RemoteProtocolError(f"leaf {cdt} is of type {kind}, which its place forbids")
+    return Plan(metadata.algorithm, owners)
+
+
+def leaves_of(plan: Plan, account: bytes) -> tuple[bytes, ...]:
+    """The leaves of the plan that this account owns."""
+    return tuple(
+        from_hexadecimal(cdt, 32) for cdt, owner in plan.owners.items() if owner == account
+    )
+
+
+def own_data_leaf(plan: Plan, account: bytes) -> bytes:
+    """The one data leaf of the account; Fault `session-refused` if there is not exactly one."""
+    mine = [step.cdt for step in plan.data_steps if plan.owners[step.cdt] == account]
+    if len(mine) != 1:
+        raise Fault(
+            "session-refused",
+            f"account {hexadecimal(account)} contributes {len(mine)} leaves; one is possible",
+        )
+    return from_hexadecimal(mine[0], 32)

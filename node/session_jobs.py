@@ -1,0 +1,88 @@
+"""What each worker of a session is told of this node's own: its rows, its limits, its folder."""
+
+from pathlib import Path
+
+from node import plans
+from node.config import Config, Dataset
+from node.dataset_spec import ColumnSpec, DatasetSpec
+from node.directory import Directory
+from node.errors import Fault
+from node.folder import Folder
+from node.grants import Grants
+from node.live_session import LiveSession
+from node.workers.messages import ContributorJob, MemberJob, OwnerLimits, RecipientJob
+from protocol import privacy
+from protocol.manifest import Role
+
+
+def session_folder(folder: Folder, session: bytes) -> Path:
+    """The folder of one session's files here; it exists afterwards, for this user alone."""
+    path = folder.sessions / session.hex()[:16]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def spec_of(dataset: Dataset) -> DatasetSpec:
+    """The dataset of the configuration as workers are told of it."""
+    return DatasetSpec(
+        name=dataset.name,
+        path=str(dataset.path),
+        id_column=dataset.id_column,
+        id_rule=dataset.id_rule,
+        columns=tuple(ColumnSpec(name=each.name, kind=each.kind) for each in dataset.features),
+        label=dataset.label,
+    )
+
+
+class Jobs:
+    """Makes the jobs of this node's workers."""
+
+    def __init__(
+        self, config: Config, directory: Directory, folder: Folder, grants: Grants, row_key: bytes
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._folder = folder
+        self._grants = grants
+        self._row_key = row_key
+
+    def job(self, live: LiveSession, role: Role) -> ContributorJob | MemberJob | RecipientJob:
+        """The job of this node's worker in `role`; Fault if the configuration does not give it."""
+        match role:
+            case "contributor":
+                return self._contributor(live)
+            case "recipient":
+                return self._recipient(live)
+            case "member":
+                return MemberJob()
+
+    def _contributor(self, live: LiveSession) -> ContributorJob:
+        leaf = plans.own_data_leaf(live.plan, self._directory.own.account)
+        dataset = self._config.dataset(self._grants.dataset_of(leaf))
+        table, _ = self._grants.terms_of_leaf(leaf)
+        accepted = table.leakage == "accept"
+        limits = OwnerLimits(
+            noise_floor=0.0 if accepted else max(table.noise_min, privacy.NOISE_FLOOR),
+            numbers_cap=table.numbers_per_row_max,
+            cohort_floor=max(table.cohort_min, privacy.MIN_COHORT_ROWS),
+        )
+        return ContributorJob(
+            dataset=spec_of(dataset),
+            row_key=self._row_key,
+            folder=str(session_folder(self._folder, live.session)),
+            limits=limits,
+        )
+
+    def _recipient(self, live: LiveSession) -> RecipientJob:
+        labelled = [dataset for dataset in self._config.datasets if dataset.label]
+        if len(labelled) != 1:
+            raise Fault(
+                "dataset-unknown",
+                f"northbund.toml has {len(labelled)} datasets with a label; "
+                "the recipient needs exactly one",
+            )
+        return RecipientJob(
+            dataset=spec_of(labelled[0]),
+            folder=str(session_folder(self._folder, live.session)),
+            seed=live.seed,
+        )

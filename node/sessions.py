@@ -1,0 +1,178 @@
+"""Sessions over the network: one protocol, served for every node, driven by the recipient's.
+
+A request of another node is answered by yes or by a no that names its rule; what breaks the
+protocol resets the stream and counts against the peer. An abort reaches everybody who is named
+in the roster, and whoever proposed.
+"""
+
+
+import structlog
+import trio
+
+from node import session_records
+from node.coordination import Coordination
+from node.errors import Fault
+from node.host import Host
+from node.live_session import LiveSession
+from node.participation import House, Participation
+from node.settlement import Settlement
+from protocol import codec
+from protocol.codec import Wire
+from protocol.errors import RemoteProtocolError
+from protocol.ids import PeerId, SessionId, hexadecimal
+from protocol.manifest import Roster
+from protocol.messages import (
+    SESSION_PROTOCOL,
+    Acknowledged,
+    ManifestOffer,
+    ManifestSigned,
+    SessionAbort,
+    SessionDeclined,
+    SessionProposal,
+    SessionStatus,
+    SessionStatusRequest,
+    UsageRecord,
+)
+from protocol.task import SessionState
+
+log = structlog.get_logger("sessions")
+
+REQUEST_LIMIT = 196_608
+TELL_TIMEOUT_S = 5.0
+STATUS_WAIT_S = 20.0
+
+
+class Sessions:
+    """This node's sessions: its part in each, and the proposing of its own."""
+
+    def __init__(self, house: House, host: Host, nursery: trio.Nursery) -> None:
+        self._house = house
+        self._host = host
+        self._nursery = nursery
+        self.participation = Participation(house, nursery, self._tell)
+        self.coordination = Coordination(house, host, self.participation)
+        self.settlement = Settlement(house, host)
+        host.serve(SESSION_PROTOCOL, self._serve, limit=REQUEST_LIMIT, timeout_s=40.0)
+
+    async def start(self, task: bytes, seed: int | None) -> SessionId:
+        """Afterwards a session of the task runs in the background; its id."""
+        live = await self.coordination.propose(task, seed)
+        self._nursery.start_soon(self.coordination.run, live)
+        return live.session
+
+    async def stop(self, session: bytes) -> None:
+        """Afterwards the session is over, here and everywhere, by this node's word."""
+        session_records.known(self._house.engine.db, session)
+        live = self.participation.live.get(SessionId(session))
+        if live is not None:
+            await self.participation.abort(live, f"{self._house.config.name} stopped it", ())
+
+    # ------------------------------------------------------------------ served
+
+    async def _serve(self, peer_id: PeerId, data: bytes) -> bytes:
+        message: Wire = codec.decode(data, *_REQUESTS, limit=REQUEST_LIMIT)
+        try:
+            answer = await self._answer(peer_id, message)
+        except Fault as fault:
+            log.info("session request declined", peer=peer_id, rule=fault.kind, why=str(fault))
+            answer = SessionDeclined(rule=fault.kind, sentence=str(fault)[:1024])
+        except RemoteProtocolError as error:
+            log.warning("session request refused", peer=peer_id, why=str(error))
+            answer = SessionDeclined(rule="manifest", sentence=str(error)[:1024])
+        return codec.encode(answer)
+
+    async def _answer(self, peer_id: PeerId, message: Wire) -> Wire:
+        match message:
+            case SessionProposal():
+                return await self.participation.join(message, peer_id)
+            case ManifestOffer():
+                return self._sign(self._led_by(peer_id, message.session), message)
+            case ManifestSigned():
+                return await self._act(self._led_by(peer_id, message.session), message)
+            case SessionStatusRequest():
+                return await self._status(peer_id, message)
+            case SessionAbort():
+                return await self._aborted(peer_id, message)
+            case UsageRecord():
+                return self.settlement.sign(peer_id, message)
+            case _:
+                raise RemoteProtocolError("no request of a session")
+
+    def _sign(self, live: LiveSession, offer: ManifestOffer) -> Wire:
+        sign = self.participation.sign_roster
+        if live.roster is not None:
+            sign = self.participation.sign_rows
+        return sign(live, offer)
+
+    async def _act(self, live: LiveSession, signed: ManifestSigned) -> Wire:
+        if live.row_set is None:
+            await self.participation.proceed(live, signed)
+        else:
+            await self.participation.run(live, signed)
+        return Acknowledged(session=live.session)
+
+    async def _status(self, peer_id: PeerId, message: SessionStatusRequest) -> Wire:
+        """The state once this node's rows are aligned, or at the end of a short wait."""
+        live = self._led_by(peer_id, message.session)
+        engine = self._house.engine
+        await engine.until(lambda: live.aligned is not None or live.over.is_set(), STATUS_WAIT_S)
+        record = session_records.known(engine.db, message.session)
+        return SessionStatus(
+            session=message.session,
+            state=record.state,
+            reason=record.reason[:1024],
+            blamed=(),
+            rows_hash=live.aligned.rows_hash if live.aligned else b"",
+            rows=live.aligned.rows if live.aligned else 0,
+        )
+
+    async def _aborted(self, peer_id: PeerId, message: SessionAbort) -> Wire:
+        live = self.participation.live.get(SessionId(message.session))
+        if live is not None and peer_id in self._named(live):
+            await self.participation.abort(live, message.reason, message.blamed, spread=False)
+        return Acknowledged(session=message.session)
+
+    def _led_by(self, peer_id: PeerId, session: bytes) -> LiveSession:
+        live = self.participation.live.get(SessionId(session))
+        if live is None:
+            record = session_records.find(self._house.engine.db, session)
+            if record is not None and record.state is SessionState.ABORTED:
+                raise Fault("session-aborted", record.reason)
+            raise Fault("session-unknown", f"no session {hexadecimal(session)} lives here")
+        if live.coordinator != peer_id:
+            raise RemoteProtocolError("this session was proposed by another node")
+        return live
+
+    # ------------------------------------------------------------------ telling
+
+    def _named(self, live: LiveSession) -> set[str]:
+        """The peers of a session: by its roster once there is one, before by the plan."""
+        if isinstance(live.roster, Roster):
+            return {party.peer_id for party in live.roster.parties}
+        accounts = live.plan.contributors | live.plan.pool | {live.plan.recipient}
+        return {
+            each.peer_id for each in self._house.directory.everybody if each.account in accounts
+        }
+
+    async def _tell(self, live: LiveSession, reason: str, blamed: tuple[str, ...]) -> None:
+        message = SessionAbort(session=live.session, reason=reason[:1024], blamed=blamed[:8])
+        for peer_id in self._named(live) - {str(self._house.directory.own.peer_id)}:
+            self._nursery.start_soon(self._tell_one, PeerId(peer_id), message)
+
+    async def _tell_one(self, peer_id: PeerId, message: SessionAbort) -> None:
+        try:
+            await self._host.request(
+                peer_id, SESSION_PROTOCOL, codec.encode(message), timeout_s=TELL_TIMEOUT_S
+            )
+        except (Fault, RemoteProtocolError) as error:
+            log.info("abort not delivered", peer=peer_id, why=str(error))
+
+
+_REQUESTS = (
+    SessionProposal,
+    ManifestOffer,
+    ManifestSigned,
+    SessionStatusRequest,
+    SessionAbort,
+    UsageRecord,
+)
