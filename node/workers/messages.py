@@ -22,6 +22,7 @@ REPORT_LIMIT_BYTES = 1 << 28
 
 Folder = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Stage = Literal["start", "connect", "align", "train", "evaluate", "close"]
+OpeningStage = Literal["train", "evaluate"]
 
 
 class Start(Wire, frozen=True, tag="start"):
