@@ -89,6 +89,18 @@ class Recovered:
         scores = [found.score for found in self.columns.values() if found.kind == "number"]
         return max(0.0, *scores) if scores else 0.0
 
+    def share(self) -> float:
+        """How much of an unknown row comes out, 0 to 1: the mean over the columns.
+
+        A column counts by what the attack adds to the prior, as a share of what there is to add.
+        """
+        gains = [
+            max(0.0, found.score - found.prior) / (1 - found.prior)
+            for found in self.columns.values()
+            if found.prior < 1
+        ]
+        return sum(gains) / max(1, len(gains))
+
 
 def attack(
     openings: Openings, columns: Mapping[str, Column], known_rows: int, seed: int
