@@ -45,13 +45,14 @@ class Rpc(Section, frozen=True):
 
 
 class Chain(Section, frozen=True):
-    """The EVM chain and the contracts on it."""
+    """The EVM chain and the contracts on it; `block` is where the contracts were created."""
 
     url: Url
     chain_id: Annotated[int, msgspec.Meta(ge=1)]
     registry: Account
     market: Account
     token: Account
+    block: Annotated[int, msgspec.Meta(ge=0)] = 0
     confirmations: Annotated[int, msgspec.Meta(ge=0)] = 1
     poll_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 1.0
 

@@ -7,7 +7,7 @@ JSON-RPC (code and data). What is not a Fault is a bug and ends with a trace.
 Exit codes 0 (done), 1 (a bug), 2 (the command itself was misspelt) and 130 (interrupted) are not
 in the table. Ranges: 10 the node's folder and configuration, 20 keys, 30 datasets, 40 the chain,
 50 the network, 60 the way to the daemon, 70 assets and terms, 80 tasks and sessions,
-90 workers and the demo.
+90 workers and the demo, 100 the rest.
 """
 
 from collections.abc import Mapping
@@ -79,7 +79,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "transaction-refused": _kind(43, "Read the contract's reason; nothing was changed."),
         "funds-missing": _kind(44, "Fund the node's account."),
         "anvil-missing": _kind(45, "Install anvil, set ANVIL to it, or install npm and try again."),
-        "anvil-failed": _kind(46, "Read the log that the sentence names."),
+        "anvil-failed": _kind(46, "Start anvil by hand on that port to see why."),
         "chain-not-configured": _kind(47, "Fill in the table [chain] of northbund.toml."),
         "chain-timeout": _kind(48, "Wait for the chain, then ask `chain status`."),
         "deployment-invalid": _kind(49, "Name a file that `northbund devchain --deploy` wrote."),
@@ -107,9 +107,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "composition-invalid": _kind(73, "Compose only what the children allow."),
         "terms-invalid": _kind(74, "Correct the terms that the sentence names."),
         "terms-refused": _kind(75, "Ask for what the owner's terms permit."),
-        "negotiation-unknown": _kind(76, "Ask `northbund negotiation list`."),
+        "negotiation-unknown": _kind(76, "Ask `northbund negotiations list`."),
         "negotiation-failed": _kind(77, "Read the reason and negotiate again."),
-        "grant-unknown": _kind(78, "Ask `northbund grant list`."),
+        "grant-unknown": _kind(78, "Ask `northbund grants list`."),
         "grant-unusable": _kind(79, "Negotiate a new grant."),
         # tasks and sessions
         "task-unknown": _kind(80, "Ask `northbund task list`."),
@@ -127,10 +127,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "extra-missing": _kind(91, "Install the extra: `pip install 'northbund[demo]'`."),
         "demo-running": _kind(92, "End it with `northbund demo --clean`."),
         "demo-failed": _kind(93, "Read the log that the sentence names."),
-        "folder-missing": _kind(94, "Name an existing folder."),
-        "input-invalid": _kind(95, "Correct the argument that the sentence names."),
-        "subject-unknown": _kind(96, "Name an id of this node's own datasets."),
-        "request-too-large": _kind(97, "Send less at once."),
+        # the rest
+        "chain-refused": _kind(100, "Read what the chain's node said."),
+        "chain-reorganised": _kind(101, "Follow the chain afresh: remove the node's chain tables."),
+        "subject-unknown": _kind(102, "Name an id of this node's own datasets."),
+        "request-too-large": _kind(103, "Send less at once."),
+        "input-invalid": _kind(104, "Correct the argument that the sentence names."),
+        "folder-missing": _kind(105, "Name an existing folder."),
     }
 )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from node.cli.page import page
 from node.errors import APPLICATION_CODE_BASE, KINDS, Fault, nearest
 from protocol.errors import LocalProtocolError
 
@@ -42,9 +43,10 @@ def test_nearest_finds_a_slip_and_invents_nothing() -> None:
     assert nearest("zzz", ["confirmations", "url"]) is None
 
 
-def test_the_documented_table_is_the_table() -> None:
-    page = Path(__file__).parents[2] / "node" / "cli" / "README.md"
-    rows = re.findall(r"^\| (\d+) \| (-?\d+) \| `([a-z-]+)` \| (.+) \|$", page.read_text(), re.M)
+def test_the_page_of_commands_and_exit_codes_is_the_code() -> None:
+    text = (Path(__file__).parents[2] / "node" / "cli" / "README.md").read_text("utf-8")
+    assert text == page(), "make it anew: python -m node.cli.page > node/cli/README.md"
+    rows = re.findall(r"^\| (\d+) \| (-?\d+) \| `([a-z-]+)` \| (.+) \|$", text, re.MULTILINE)
     told = {kind: (int(exit_code), int(code), remedy) for exit_code, code, kind, remedy in rows}
     assert told == {
         kind: (entry.exit_code, entry.rpc_code, entry.remedy) for kind, entry in KINDS.items()

@@ -1,0 +1,134 @@
+"""Commands about assets: publish, look, compose, negotiate, revoke."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.cli.calls import CdtArgument, Json, answer, call, show, table_from
+
+dataset = typer.Typer(help="This node's own datasets.", no_args_is_help=True)
+compute = typer.Typer(help="This node's compute asset.", no_args_is_help=True)
+cdt = typer.Typer(
+    help="Assets of all organisations, as this node knows them.", no_args_is_help=True
+)
+negotiations = typer.Typer(help="Contract negotiations of this node.", no_args_is_help=True)
+terms = typer.Typer(help="Terms of use.", no_args_is_help=True)
+grants = typer.Typer(help="Grants given and received.", no_args_is_help=True)
+
+DatasetArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A dataset's name in northbund.toml.")
+]
+AlgorithmArgument = Annotated[
+    str, typer.Argument(metavar="ALGORITHM", help="An algorithm's CDT, 0x…")
+]
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="TOML (.toml) or JSON; `-` reads JSON from stdin.")
+]
+
+
+@dataset.command("check")
+def dataset_check(context: typer.Context, name: DatasetArgument, json: Json = False) -> None:
+    """Read the rows and tell types, missing values and ranges; nothing is written."""
+    answer(context, "dataset_check", json, name=name)
+
+
+@dataset.command("publish")
+def dataset_publish(context: typer.Context, name: DatasetArgument, json: Json = False) -> None:
+    """Check the rows, register the dataset on chain and announce it."""
+    answer(context, "dataset_publish", json, name=name)
+
+
+@compute.command("publish")
+def compute_publish(context: typer.Context, json: Json = False) -> None:
+    """Register this node's compute asset and announce it."""
+    answer(context, "compute_publish", json)
+
+
+@cdt.command("list")
+def cdt_list(
+    context: typer.Context,
+    text: Annotated[str | None, typer.Argument(help="Words to look for.")] = None,
+    json: Json = False,
+) -> None:
+    """The catalogue."""
+    answer(context, "cdt_list", json, text=text)
+
+
+@cdt.command("show")
+def cdt_show(context: typer.Context, cdt: CdtArgument, json: Json = False) -> None:
+    """One asset: its document, owner and standing."""
+    answer(context, "cdt_show", json, cdt=cdt)
+
+
+@cdt.command("tree")
+def cdt_tree(context: typer.Context, cdt: CdtArgument, json: Json = False) -> None:
+    """What an asset is composed of, down to the leaves."""
+    result = call(context, "cdt_tree", cdt=cdt)
+    if json or not isinstance(result, dict):
+        show(result, as_json=json)
+        return
+    from node.cli.output import print_tree  # noqa: PLC0415
+
+    print_tree(result)
+
+
+def compose(context: typer.Context, file: FileArgument, json: Json = False) -> None:
+    """Compose an algorithm from the children, operations and pool that FILE names."""
+    answer(context, "algorithm_compose", json, **table_from(file))
+
+
+def negotiate(context: typer.Context, algorithm: AlgorithmArgument, json: Json = False) -> None:
+    """Ask every owner of an algorithm's children for its grant."""
+    answer(context, "negotiation_start", json, algorithm=algorithm)
+
+
+@negotiations.command("list")
+def negotiations_list(context: typer.Context, json: Json = False) -> None:
+    """All negotiations, asked and answered."""
+    answer(context, "negotiation_list", json)
+
+
+@negotiations.command("show")
+def negotiations_show(
+    context: typer.Context,
+    negotiation: Annotated[str, typer.Argument(metavar="ID")],
+    json: Json = False,
+) -> None:
+    """One negotiation: its state, and the reason for each constraint."""
+    answer(context, "negotiation_show", json, id=negotiation)
+
+
+@terms.command("explain")
+def terms_explain(context: typer.Context, file: FileArgument, json: Json = False) -> None:
+    """Tell how this node's terms would answer the request in FILE, and why."""
+    answer(context, "terms_explain", json, **table_from(file))
+
+
+@grants.command("list")
+def grants_list(context: typer.Context, json: Json = False) -> None:
+    """Grants, with their uses, price and expiry."""
+    answer(context, "grant_list", json)
+
+
+@grants.command("revoke")
+def grants_revoke(
+    context: typer.Context,
+    child: Annotated[str, typer.Argument(metavar="CHILD", help="The asset that was granted.")],
+    parent: Annotated[str, typer.Argument(metavar="PARENT", help="What it was granted to.")],
+    json: Json = False,
+) -> None:
+    """Take a grant back: sessions under it stop, the chain follows."""
+    answer(context, "grant_revoke", json, child=child, parent=parent)
+
+
+def add_to(app: typer.Typer) -> None:
+    """`app` has these commands."""
+    app.add_typer(dataset, name="dataset")
+    app.add_typer(compute, name="compute")
+    app.add_typer(cdt, name="cdt")
+    app.command()(compose)
+    app.command()(negotiate)
+    app.add_typer(negotiations, name="negotiations")
+    app.add_typer(terms, name="terms")
+    app.add_typer(grants, name="grants")
