@@ -49,6 +49,11 @@ def find(db: Database, cdt: bytes) -> Asset | None:
     return first(db, Asset, "assets WHERE cdt = ?", [cdt])
 
 
+def children(db: Database, cdt: bytes) -> tuple[CdtId, ...]:
+    """The children of a confirmed asset, in rising order; Fault `cdt-unknown`."""
+    return confirmed(db, cdt)[0].child_ids
+
+
 def confirmed(db: Database, cdt: bytes) -> tuple[Asset, Metadata]:
     """The asset and its document; Fault `cdt-unknown` unless it is confirmed."""
     asset = find(db, cdt)

@@ -69,24 +69,19 @@ class Attestations:
             raise _refused(f"recipient {name} is not among [attester] recipients")
         return record, plan
 
-    def vouch(
-        self, tx: Transaction, record: TaskRecord, plan: Plan, signer: Signer
-    ) -> AttestationAnswer:
-        """Afterwards this node's own signature over the plan is kept and will be served."""
+    def sign(self, record: TaskRecord, plan: Plan, signer: Signer) -> AttestationAnswer:
+        """This node's own signature over the plan; `keep` makes it be served."""
         deadline = record.task_terms.deadline
         message = typed_data.Attestation(
             task=record.task, plan_hash=plan_hash(plan.algorithm), deadline=deadline
         )
-        answer = AttestationAnswer(
+        return AttestationAnswer(
             task=record.task,
             plan=message.plan_hash,
             deadline=deadline,
             attester=signer.account,
             signature=signer.sign(signer.market, message),
         )
-        self._keep(tx, answer)
-        tx.note("attestation", record.task, "signed", plan=message.plan_hash.hex())
-        return answer
 
     async def _serve(self, _peer_id: PeerId, data: bytes) -> bytes:
         request = codec.decode(data, AttestationRequest)
@@ -117,7 +112,7 @@ class Attestations:
         answer = codec.decode(data, AttestationAnswer)
         self.check(answer, record)
         with self._engine.transaction() as tx:
-            self._keep(tx, answer)
+            self.keep(tx, answer)
         return answer
 
     def check(self, answer: AttestationAnswer, record: TaskRecord) -> None:
@@ -158,7 +153,9 @@ class Attestations:
         row = db.execute("SELECT body FROM attestations WHERE task = ?", [task]).fetchone()
         return codec.decode(row[0], AttestationAnswer) if row else None
 
-    def _keep(self, tx: Transaction, answer: AttestationAnswer) -> None:
+    def keep(self, tx: Transaction, answer: AttestationAnswer) -> None:
+        """Afterwards the attestation is kept here and served to whoever asks."""
+        tx.note("attestation", answer.task, "kept", attester=answer.attester.hex())
         tx.db.execute(
             "INSERT OR REPLACE INTO attestations VALUES (?, ?)", [answer.task, codec.encode(answer)]
         )

@@ -8,7 +8,7 @@ status.
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 import trio
@@ -32,6 +32,7 @@ log = structlog.get_logger("chain")
 RETRY_S = 1.0
 CONFIRM_TIMEOUT_S = 60.0
 HEAVY_MODULES = ("chain.deployment", "chain.follower", "chain.sender", "chain.tree")
+T = TypeVar("T")
 OnEvents = Callable[[Transaction, Sequence["Event"]], None]
 
 
@@ -100,7 +101,7 @@ class ChainLink:
             return done
         raise Fault("chain-timeout", f"the chain has not confirmed {key!r} in {timeout_s:g} s")
 
-    async def read(self, address: Account, view: "View[object]") -> object:
+    async def read(self, address: Account, view: "View[T]") -> T:
         """The answer of one view of a contract."""
         from chain.abi import read  # noqa: PLC0415  loaded with the sender
 

@@ -75,9 +75,13 @@ class Organisation(Section, frozen=True):
 
 
 class Trust(Section, frozen=True):
-    """Whose attestation this node accepts: names of organisations, or accounts."""
+    """Whose attestation this node accepts: names of organisations, or accounts.
+
+    `decider` is the account that this node proposes for disputes when it opens tasks.
+    """
 
     attesters: tuple[str, ...] = ()
+    decider: Account | None = None
 
 
 class Feature(Section, frozen=True):

@@ -5,11 +5,10 @@ protocol resets the stream and counts against the peer. An abort reaches everybo
 in the roster, and whoever proposed.
 """
 
-
 import structlog
 import trio
 
-from node import session_records
+from node import session_records, task_records
 from node.coordination import Coordination
 from node.errors import Fault
 from node.host import Host
@@ -66,6 +65,13 @@ class Sessions:
         live = self.participation.live.get(SessionId(session))
         if live is not None:
             await self.participation.abort(live, f"{self._house.config.name} stopped it", ())
+
+    async def stop_over(self, algorithm: bytes, reason: str) -> None:
+        """Afterwards no session of this algorithm lives; everybody is told `reason`."""
+        for live in list(self.participation.live.values()):
+            record = task_records.known(self._house.engine.db, live.task)
+            if record.algorithm == algorithm:
+                await self.participation.abort(live, reason, ())
 
     # ------------------------------------------------------------------ served
 

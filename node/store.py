@@ -39,10 +39,6 @@ def _catalogue(db: Database) -> None:
             proof BLOB NOT NULL, transaction_key TEXT NOT NULL,
             published_at REAL NOT NULL
         ) STRICT;
-        CREATE TABLE bindings (
-            account BLOB PRIMARY KEY, peer_id TEXT NOT NULL, organisation TEXT NOT NULL,
-            seq INTEGER NOT NULL, valid_until INTEGER NOT NULL, body BLOB NOT NULL
-        ) STRICT;
         """
     )
 
@@ -78,10 +74,7 @@ def _tasks(db: Database) -> None:
             amounts TEXT NOT NULL DEFAULT '[]', result BLOB, usage_root BLOB,
             opened_in BLOB NOT NULL, attested_in BLOB
         ) STRICT;
-        CREATE TABLE attestations (
-            task BLOB PRIMARY KEY, plan BLOB NOT NULL, deadline INTEGER NOT NULL,
-            attester BLOB NOT NULL, body BLOB NOT NULL
-        ) STRICT;
+        CREATE TABLE attestations (task BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
         CREATE TABLE edges (
             child BLOB NOT NULL, parent BLOB NOT NULL, seq INTEGER NOT NULL, live INTEGER NOT NULL,
             terms BLOB NOT NULL, PRIMARY KEY (child, parent)

@@ -17,7 +17,6 @@ from protocol.codec import (
     Bytes20,
     Bytes32,
     Bytes64,
-    Bytes65,
     Name,
     PeerIdText,
     SmallBytes,
@@ -26,7 +25,6 @@ from protocol.codec import (
 )
 from protocol.manifest import Address, Role
 
-BINDING_PROTOCOL = "/northbund/binding/1"
 DOCUMENT_PROTOCOL = "/northbund/document/1"
 NEGOTIATION_PROTOCOL = "/northbund/negotiation/1"
 ATTESTATION_PROTOCOL = "/northbund/attestation/1"
@@ -54,22 +52,6 @@ class Announcement(Wire, frozen=True, tag="announcement"):
     addresses: Annotated[tuple[Text, ...], msgspec.Meta(max_length=8)]
     seq: U53
     not_after: U53
-
-
-class BindingRequest(Wire, frozen=True, tag="binding-request"):
-    """Which account do you act for?"""
-
-
-class Binding(Wire, frozen=True, tag="binding"):
-    """The account and the peer vouch for each other over one EIP-712 digest."""
-
-    organisation: Name
-    account: Bytes20
-    peer_id: PeerIdText
-    valid_until: U53
-    seq: U53
-    account_signature: Bytes65
-    peer_signature: Bytes64
 
 
 class DocumentRequest(Wire, frozen=True, tag="document-request"):
@@ -189,7 +171,7 @@ class Seat(Wire, frozen=True, tag="seat"):
 
 
 class SessionJoined(Wire, frozen=True, tag="session-joined"):
-    """Yes, with these workers. The nonce's digest comes first, the nonce with the signature."""
+    """Yes, with these workers."""
 
     organisation: Name
     account: Bytes20
@@ -225,14 +207,6 @@ class ManifestSigned(Wire, frozen=True, tag="manifest-signed"):
     signatures: Annotated[
         tuple[tuple[PeerIdText, Bytes64], ...], msgspec.Meta(min_length=1, max_length=64)
     ]
-
-
-class AlignedReport(Wire, frozen=True, tag="aligned"):
-    """What this node's worker found: the salted hash of the common rows and their number."""
-
-    session: Bytes32
-    rows_hash: Bytes32
-    rows: U31
 
 
 class SessionStatusRequest(Wire, frozen=True, tag="session-status-request"):

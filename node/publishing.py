@@ -1,0 +1,273 @@
+"""Publishing: from rows or a plan to a document, a registered CDT and an announcement.
+
+Everything that can be wrong is found before anything is written: the rows are checked in a worker
+process, the document against its own rules, the chain must be there. Document, asset and intent
+are then stored in one transaction; if the contract refuses, they are taken out again.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from sqlite_utils import Database
+
+from chain import contracts, identities
+from chain.values import KINDS
+from mpc import operations
+from mpc.supervisor import open_worker
+from node import assets
+from node.catalogue import Catalogue
+from node.chain_link import ChainLink
+from node.config import Chain, Config
+from node.dataset_spec import DATASET_REPORTS, CheckDataset, DatasetProfile, DatasetRefused
+from node.directory import Directory
+from node.engine import Engine, Transaction
+from node.errors import Fault
+from node.folder import Folder
+from node.grants import Grants
+from node.session_jobs import spec_of
+from protocol import documents, terms_table
+from protocol.documents import Algorithm, Column, Metadata, Price, Schema, Service, Step
+from protocol.errors import LocalProtocolError
+from protocol.ids import CdtId, from_hexadecimal, hexadecimal
+from protocol.manifest import Parameters
+
+LICENSE = "proprietary; used under the terms of this document only"
+PROFILE_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A CDT of this node's own that the chain has confirmed."""
+
+    cdt: CdtId
+    proof: bytes
+    cid: str
+    block: int
+    gas_used: int
+
+
+class Publishing:
+    """Publishes this node's datasets, its compute asset and its algorithms."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        chain: Chain,
+        folder: Folder,
+        directory: Directory,
+        grants: Grants,
+        catalogue: Catalogue,
+        link: ChainLink,
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._chain = chain
+        self._folder = folder
+        self._directory = directory
+        self._grants = grants
+        self._catalogue = catalogue
+        self._link = link
+
+    async def check_dataset(self, name: str) -> DatasetProfile:
+        """The profile of the rows; Fault as the worker process tells it. Nothing is written."""
+        request = CheckDataset(dataset=spec_of(self._config.dataset(name)))
+        async with open_worker(
+            "node.workers.dataset",
+            reports=DATASET_REPORTS,
+            limit=PROFILE_LIMIT,
+            stderr_path=self._folder.path / "dataset.log",
+        ) as worker:
+            await worker.send(request)
+            report = await worker.report()
+        if isinstance(report, DatasetRefused):
+            raise Fault(report.kind, report.sentence, **json.loads(report.data))
+        if not isinstance(report, DatasetProfile):
+            raise Fault("worker-failed", f"the check of {name!r} ended without an answer")
+        return report
+
+    async def publish_dataset(self, name: str) -> Published:
+        """Afterwards the dataset is a confirmed CDT. The same dataset and terms again: the same."""
+        self._link.require()
+        dataset = self._config.dataset(name)
+        profile = await self.check_dataset(name)
+        if not dataset.features:
+            raise Fault("dataset-label-invalid", f"dataset {name!r} has no features to publish")
+        schema = Schema(
+            columns=tuple(
+                Column(name=each.name, kind=each.kind, width=each.width) for each in profile.columns
+            ),
+            rows_about=documents.rounded_rows(profile.rows),
+        )
+        metadata = self._metadata(
+            "data",
+            name,
+            dataset.description,
+            services=(self._service(dataset.terms, data=True),),
+            schema=schema,
+        )
+        return await self._publish(metadata, name)
+
+    async def publish_compute(self) -> Published:
+        """Afterwards this node's compute asset is a confirmed CDT."""
+        self._link.require()
+        compute = self._config.compute
+        if compute is None:
+            raise Fault("terms-invalid", "northbund.toml has no [compute] to publish")
+        metadata = self._metadata(
+            "compute",
+            compute.name,
+            compute.description,
+            services=(self._service(compute.terms, data=False),),
+        )
+        return await self._publish(metadata, compute.name)
+
+    async def publish_algorithm(
+        self, name: str, description: str, algorithm: Algorithm, children: tuple[str, ...]
+    ) -> Published:
+        """Afterwards the algorithm is a confirmed CDT over these children."""
+        self._link.require()
+        metadata = self._metadata(
+            "algorithm", name, description, children=tuple(sorted(children)), algorithm=algorithm
+        )
+        return await self._publish(metadata, name)
+
+    # ------------------------------------------------------------------ one way for all
+
+    def _metadata(
+        self,
+        kind: Literal["data", "compute", "algorithm"],
+        name: str,
+        description: str,
+        **parts: Any,
+    ) -> Metadata:
+        now = datetime.fromtimestamp(self._engine.clock(), UTC)
+        return Metadata(
+            type=kind,
+            name=name,
+            description=description,
+            author=self._config.name,
+            license=LICENSE,
+            created=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            endpoint=self._directory.own.peer_id,
+            **parts,
+        )
+
+    def _service(self, table: Mapping[str, Any], *, data: bool) -> Service:
+        read, terms = self._grants.terms_from(table, self._engine.clock(), data=data)
+        return Service(terms=terms, price=terms_table.price_of(read))
+
+    async def _publish(self, metadata: Metadata, name: str) -> Published:
+        try:
+            body = documents.canonical(metadata)
+        except LocalProtocolError as error:
+            raise Fault("document-invalid", str(error)) from error
+        proof = documents.proof_of(body)
+        children = tuple(from_hexadecimal(child, 32) for child in metadata.children)
+        cdt = identities.cdt_id(
+            self._chain.chain_id,
+            self._chain.registry,
+            self._directory.own.account,
+            KINDS[metadata.type],
+            proof,
+            children,
+        )
+        key = f"publish:{hexadecimal(cdt)}"
+        with self._engine.transaction() as tx:
+            assets.keep_document(tx, body)
+            self._own(tx, cdt, metadata.type, name, proof, key)
+            self._link.enqueue(key, *self._transaction(metadata.type, proof, children))
+        try:
+            done = await self._link.confirmed(key)
+        except Fault as fault:
+            if fault.kind == "transaction-refused":
+                self._take_back(cdt, proof)
+            raise
+        return Published(cdt, proof, documents.cid_of(proof), done.block, done.gas_used)
+
+    def _transaction(
+        self, kind: str, proof: bytes, children: tuple[bytes, ...]
+    ) -> tuple[str, Any, bytes]:
+        path = documents.storage_path(proof)
+        if children:
+            data = contracts.compose(KINDS[kind], proof, path, children)
+            return "compose", self._chain.registry, data
+        return "register", self._chain.registry, contracts.register(KINDS[kind], proof, path)
+
+    def _own(
+        self, tx: Transaction, cdt: bytes, kind: str, name: str, proof: bytes, key: str
+    ) -> None:
+        tx.db.execute(
+            "INSERT OR IGNORE INTO own_assets VALUES (?, ?, ?, ?, ?, ?)",
+            [cdt, kind, name, proof, key, tx.now],
+        )
+
+    def _take_back(self, cdt: bytes, proof: bytes) -> None:
+        with self._engine.transaction() as tx:
+            tx.db.execute("DELETE FROM own_assets WHERE cdt = ?", [cdt])
+            tx.db.execute("DELETE FROM documents WHERE proof = ?", [proof])
+
+
+def algorithm_of(
+    db: Database,
+    *,
+    steps: tuple[tuple[str, str, Mapping[str, Any] | None], ...],
+    pool: tuple[str, ...],
+    seats: int,
+    threshold: int,
+    cohort_floor: int,
+    recipient: bytes,
+    purpose: str,
+    labels: Literal["seen-by-owners", "hidden"],
+) -> Algorithm:
+    """The algorithm over `steps` of (child, operation, parameters), each pinned by its code.
+
+    Fault `composition-invalid` says what is wrong, `operation-unknown` what is not installed,
+    `cdt-unknown` which child is not confirmed here.
+    """
+    workflow = []
+    for cdt, operation, parameters in steps:
+        assets.confirmed(db, from_hexadecimal(cdt, 32))
+        workflow.append(
+            Step(
+                cdt=cdt,
+                operation=operation,
+                code=hexadecimal(operations.known(operation).code),
+                parameters=_parameters(parameters),
+            )
+        )
+    try:
+        return msgspec.convert(
+            {
+                "workflow": msgspec.to_builtins(tuple(workflow)),
+                "pool": pool,
+                "seats": seats,
+                "threshold": threshold,
+                "cohort_floor": cohort_floor,
+                "recipient": hexadecimal(recipient),
+                "purpose": purpose,
+                "labels": labels,
+                "top_model": hexadecimal(operations.known("top-model").code),
+            },
+            Algorithm,
+        )
+    except msgspec.ValidationError as error:
+        raise Fault("composition-invalid", f"the algorithm: {error}") from error
+
+
+def _parameters(given: Mapping[str, Any] | None) -> Parameters | None:
+    if given is None:
+        return None
+    try:
+        return msgspec.convert({**given, "type": "shared-features"}, Parameters)
+    except msgspec.ValidationError as error:
+        raise Fault("composition-invalid", f"parameters: {error}") from error
+
+
+def price_of(metadata: Metadata) -> Price:
+    """The price that an asset's document states; nothing if it states none."""
+    return metadata.services[0].price if metadata.services else Price(amount="0", unit="edge")
