@@ -5,6 +5,7 @@ own rule; the sender simulates before it signs and says the contract's reason.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from chain.abi import calldata
 from chain.values import NOBODY, Due, Item, Node, SignedBy, TaskTerms, fields_of
@@ -120,10 +121,16 @@ def cancel(terms: TaskTerms) -> bytes:
 
 
 def attest(terms: TaskTerms, nodes: Sequence[Node], plan: bytes) -> bytes:
-    """The sender vouches for a task whose plan has this hash."""
-    return calldata(
-        "TaskMarket", "attest", fields_of(terms), [fields_of(node) for node in nodes], plan
-    )
+    """The sender vouches for a task whose plan has this hash; `nodes` as `chain.tree.witness`."""
+    return calldata("TaskMarket", "attest", fields_of(terms), *witness_arguments(nodes), plan)
+
+
+def witness_arguments(nodes: Sequence[Node]) -> tuple[list[Any], list[bytes], list[bytes]]:
+    """A tree as the contract takes it: composites, then all children and their terms flat."""
+    composites = [(n.creator, n.kind, n.proof, n.salt, len(n.children)) for n in nodes]
+    children = [child for node in nodes for child in node.children]
+    terms = [each for node in nodes for each in node.terms]
+    return composites, children, terms
 
 
 def claim(

@@ -8,6 +8,7 @@ from eth_hash.auto import keccak
 from chain.abi import function
 from chain.values import Due, Item, TaskTerms, fields_of
 from protocol.ids import Account, CdtId, TaskId
+from protocol.typed_data import Grant
 
 
 def cdt_id(
@@ -36,6 +37,17 @@ def dues_hash(dues: Sequence[Due]) -> bytes:
     """What `Receipt.dues` and `Usage.dues` hold: the hash of the attested dues in order."""
     kind = "(bytes32,bytes32,address,uint256,uint256)[]"
     return keccak(encode([kind], [[fields_of(due) for due in dues]]))
+
+
+def grant_key(grant: Grant) -> bytes:
+    """Where the registry keeps this grant: a hash of the edge and all its conditions."""
+    edge = [grant.child, grant.parent, grant.owner_epoch]
+    circumstances = [grant.token, grant.consumer, grant.consumer_epoch, grant.decider]
+    return keccak(
+        keccak(encode(["bytes32", "bytes32", "uint256"], edge))
+        + grant.terms_hash
+        + keccak(encode(["address", "address", "uint256", "address"], circumstances))
+    )
 
 
 def leaf_hash(item: Item) -> bytes:

@@ -22,6 +22,18 @@ TABLES: Final = (
     "chain_dues",
 )
 
+# One edge under the child's present owner: the child, the parent, the child again.
+_OF_EDGE: Final = (
+    " WHERE child = ? AND parent = ?"
+    " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = ?)"
+)
+_REVOKE: Final = "UPDATE chain_grants SET live = 0, seq = ?" + _OF_EDGE
+_SPEND: Final = "UPDATE chain_grants SET uses = uses + 1" + _OF_EDGE
+_COPY_DUE: Final = (
+    "INSERT INTO chain_dues"
+    " SELECT ?, ?, child, parent, owner, terms_hash, price, unit, NULL FROM chain_grants" + _OF_EDGE
+)
+
 
 def apply_all(db: Database, batch: Iterable[events.Event]) -> None:
     """Add these events, in chain order, to the tables; inside the caller's transaction."""
@@ -92,11 +104,7 @@ def _(event: events.Granted, db: Database) -> None:
 
 @apply.register
 def _(event: events.Revoked, db: Database) -> None:
-    db.execute(
-        "UPDATE chain_grants SET live = 0, seq = ? WHERE child = ? AND parent = ?"
-        " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = ?)",
-        [event.seq, event.child, event.parent, event.child],
-    )
+    db.execute(_REVOKE, [event.seq, event.child, event.parent, event.child])
 
 
 @apply.register
@@ -129,16 +137,8 @@ def _(event: events.Attested, db: Database) -> None:
     )
     for position, due in enumerate(event.dues):
         edge = [due.child, due.parent, due.child]
-        of_edge = (
-            "child = ? AND parent = ?"
-            " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = ?)"
-        )
-        db.execute(f"UPDATE chain_grants SET uses = uses + 1 WHERE {of_edge}", edge)  # noqa: S608
-        db.execute(
-            "INSERT INTO chain_dues SELECT ?, ?, child, parent, owner, terms_hash, price, unit,"
-            f" NULL FROM chain_grants WHERE {of_edge}",
-            [event.task, position, *edge],
-        )
+        db.execute(_SPEND, edge)
+        db.execute(_COPY_DUE, [event.task, position, *edge])
 
 
 @apply.register

@@ -5,6 +5,7 @@ Everything is answered from the database that the follower keeps; nothing asks t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -100,9 +101,9 @@ def asset(db: Database, cdt: bytes) -> Asset | None:
     children = db.execute(
         "SELECT child FROM chain_children WHERE parent = ? ORDER BY position", [cdt]
     )
-    *head, salt, path, block = row
     kids = tuple(child for (child,) in children)
-    return Asset(*head, int.from_bytes(salt), path, block, kids)
+    values: list[Any] = [*row[:6], int.from_bytes(row[6]), *row[7:], kids]
+    return Asset(*values)
 
 
 def below(db: Database, cdt: bytes) -> Iterator[Asset]:
@@ -172,7 +173,11 @@ def live_grants(db: Database, now: int, owner: bytes | None = None) -> list[Live
         " ORDER BY g.child, g.parent",
         [now, owner, owner],
     )
-    return [LiveGrant(*row[:7], int(row[7]), *row[8:12], bool(row[12])) for row in rows]
+    found = []
+    for row in rows:
+        values: list[Any] = [*row[:7], int(row[7]), *row[8:12], bool(row[12])]
+        found.append(LiveGrant(*values))
+    return found
 
 
 def uses_of(db: Database, cdt: bytes) -> list[Use]:
@@ -184,9 +189,11 @@ def uses_of(db: Database, cdt: bytes) -> list[Use]:
         " ORDER BY t.attested_block, t.task, d.position",
         [cdt],
     )
-    return [
-        Use(*row[:10], int(row[10]), row[11], _amount(row[12]), row[13], row[14]) for row in rows
-    ]
+    found = []
+    for row in rows:
+        values: list[Any] = [*row[:10], int(row[10]), row[11], _amount(row[12]), *row[13:]]
+        found.append(Use(*values))
+    return found
 
 
 def _amount(text: str | None) -> int | None:

@@ -18,9 +18,12 @@ def head_of(cdt: bytes) -> View[Head | None]:
     return view("Registry", "heads", unpack_head, cdt)
 
 
-def edge_of(child: bytes, parent: bytes) -> View[tuple[GrantWord, bytes]]:
-    """The grant of one edge under the child's present owner, and its conditions' hash."""
-    return view("Registry", "edge_of", lambda e: (unpack_grant(e[0]), e[1]), child, parent)
+def grant_of(child: bytes, parent: bytes) -> View[tuple[GrantWord, bytes]]:
+    """The newest grant of one edge under the child's present owner, and its key.
+
+    The key is `chain.identities.grant_key` of what was granted.
+    """
+    return view("Registry", "grant_of", lambda word, key: (unpack_grant(word), key), child, parent)
 
 
 def trusts(owner: Account, attester: Account) -> View[bool]:

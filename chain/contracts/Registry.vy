@@ -70,18 +70,12 @@ struct SignedGrant:
     signature: Bytes[MAX_BATCH_SIGNATURE]
 
 
-struct Edge:
-    word: uint256
-    conditions: bytes32
-
-
-struct Node:
+struct Composite:
     creator: address
     kind: uint256
     proof: bytes32
     salt: uint256
-    children: DynArray[bytes32, MAX_CHILDREN]
-    terms: DynArray[bytes32, MAX_CHILDREN]
+    children: uint256
 
 
 struct Due:
@@ -185,10 +179,12 @@ market: public(immutable(address))
 # owner 160 | kind 8 | height 8 | composites 8 | edges 8 | ownership epoch 32
 heads: public(HashMap[bytes32, uint256])
 heirs: public(HashMap[bytes32, address])
-# key: keccak(child, parent, the child's ownership epoch)
-# word: price 96 | expiry 40 | max uses 32 | uses 32 | unit 8 | 16 zero | live 1 | seq 31
-# conditions: keccak(terms, keccak(token, consumer, consumer's epoch, decider))
-edges: public(HashMap[bytes32, Edge])
+# Edge, i.e. keccak(child, parent, the child's ownership epoch) -> key of its newest grant.
+latest: public(HashMap[bytes32, bytes32])
+# Key, i.e. keccak(edge, terms, keccak(token, consumer, consumer's epoch, decider)) -> the grant:
+# price 96 | expiry 40 | max uses 32 | uses 32 | unit 8 | 16 zero | live 1 | seq 31.
+# An edge has at most one such word that is not zero: the one that `latest` points to.
+grants: public(HashMap[bytes32, uint256])
 trusts: public(HashMap[address, HashMap[address, bool]])
 delegates: public(HashMap[address, HashMap[address, bool]])
 anchors: public(HashMap[address, HashMap[bytes32, uint256]])
@@ -446,20 +442,9 @@ def _fault(g: Grant) -> String[32]:
 
 
 @internal
-@view
-def _words(g: Grant) -> (bytes32, uint256, bytes32):
-    key: bytes32 = keccak256(abi_encode(g.child, g.parent, g.epoch))
-    word: uint256 = (
-        convert(g.price, uint256)
-        | (convert(g.expiry, uint256) << 96)
-        | (convert(g.max_uses, uint256) << 136)
-        | (convert(g.unit, uint256) << 200)
-        | (1 << 224)
-        | (convert(g.seq, uint256) << 225)
-    )
-    return key, word, self._conditions(
-        g.terms, self._circumstances(g.token, g.consumer, convert(g.consumer_epoch, uint256), g.decider)
-    )
+@pure
+def _edge(child: bytes32, parent: bytes32, epoch: uint256) -> bytes32:
+    return keccak256(abi_encode(child, parent, epoch))
 
 
 @internal
@@ -472,23 +457,40 @@ def _circumstances(
 
 @internal
 @pure
-def _conditions(terms: bytes32, circumstances: bytes32) -> bytes32:
-    return keccak256(concat(terms, circumstances))
+def _key(edge: bytes32, terms: bytes32, circumstances: bytes32) -> bytes32:
+    return keccak256(concat(edge, terms, circumstances))
 
 
 @internal
 def _grant(g: Grant) -> String[32]:
     # Writes the grant if it is new and newer; empty if it stands now as asked.
-    key: bytes32 = empty(bytes32)
-    word: uint256 = 0
-    conditions: bytes32 = empty(bytes32)
-    key, word, conditions = self._words(g)
-    old: uint256 = self.edges[key].word
-    if (old & ~((2**32 - 1) << 168)) == word and self.edges[key].conditions == conditions:
-        return ""
+    edge: bytes32 = self._edge(g.child, g.parent, convert(g.epoch, uint256))
+    key: bytes32 = self._key(
+        edge,
+        g.terms,
+        self._circumstances(g.token, g.consumer, convert(g.consumer_epoch, uint256), g.decider),
+    )
+    word: uint256 = (
+        convert(g.price, uint256)
+        | (convert(g.expiry, uint256) << 96)
+        | (convert(g.max_uses, uint256) << 136)
+        | (convert(g.unit, uint256) << 200)
+        | (1 << 224)
+        | (convert(g.seq, uint256) << 225)
+    )
+    former: bytes32 = self.latest[edge]
+    old: uint256 = 0
+    if former != empty(bytes32):
+        old = self.grants[former]
+        if former == key and (old & ~((2**32 - 1) << 168)) == word:
+            return ""
     if old >> 225 >= convert(g.seq, uint256):
         return "seq is not new"
-    self.edges[key] = Edge(word=word, conditions=conditions)
+    if former != key:
+        self.latest[edge] = key
+        if former != empty(bytes32):
+            self.grants[former] = 0
+    self.grants[key] = word
     log Granted(
         child=g.child,
         parent=g.parent,
@@ -565,9 +567,13 @@ def revoke(child: bytes32, parent: bytes32, seq: uint32):
     head: uint256 = self.heads[child]
     assert self._owner(head) == msg.sender, "not the owner"
     assert seq <= MAX_SEQ, "seq too large"
-    key: bytes32 = keccak256(abi_encode(child, parent, self._epoch(head)))
-    assert convert(seq, uint256) >= self.edges[key].word >> 225, "seq is not new"
-    self.edges[key].word = convert(seq, uint256) << 225
+    edge: bytes32 = self._edge(child, parent, self._epoch(head))
+    key: bytes32 = self.latest[edge]
+    if key == empty(bytes32):  # nothing granted yet: void what is in the post
+        key = edge
+        self.latest[edge] = key
+    assert convert(seq, uint256) >= self.grants[key] >> 225, "seq is not new"
+    self.grants[key] = convert(seq, uint256) << 225
     log Revoked(child=child, parent=parent, owner=msg.sender, seq=convert(seq, uint256))
 
 
@@ -582,11 +588,12 @@ def grant_digest(g: Grant) -> bytes32:
 
 @external
 @view
-def edge_of(child: bytes32, parent: bytes32) -> Edge:
+def grant_of(child: bytes32, parent: bytes32) -> (uint256, bytes32):
     """
-    @notice The grant word and conditions of one edge under the child's present owner.
+    @notice The newest grant of one edge under the child's present owner: its word and its key.
     """
-    return self.edges[keccak256(abi_encode(child, parent, self._epoch(self.heads[child])))]
+    key: bytes32 = self.latest[self._edge(child, parent, self._epoch(self.heads[child]))]
+    return self.grants[key], key
 
 
 # ------------------------------------------------------- trust and organisations
@@ -645,7 +652,9 @@ def bind(peer_id: Bytes[64], peer_signature: Bytes[64], valid_until: uint64, seq
 @external
 def consume(
     root: bytes32,
-    nodes: DynArray[Node, MAX_COMPOSITES],
+    composites: DynArray[Composite, MAX_COMPOSITES],
+    children: DynArray[bytes32, MAX_EDGES],
+    terms: DynArray[bytes32, MAX_EDGES],
     consumer: address,
     attester: address,
     token: address,
@@ -654,39 +663,40 @@ def consume(
     """
     @notice Walks the whole tree below an algorithm, checks every edge and spends a use of each
             grant. Only the market may call it, when a trusted account attests a task.
-    @param nodes The tree's composites in breadth-first order, each with its children in rising
-           order and the hash of the terms that the attester has read for each edge. An asset
-           that is reached by two ways is used, and paid, twice.
+    @param composites The tree's composites in breadth-first order: what their ids are made of
+           and how many children each has. An asset that is reached by two ways is used, and
+           paid, twice.
+    @param children The children of all of them, one composite's after the other's.
+    @param terms For each child the hash of the terms that the attester has read.
     @return What is due, edge by edge, in the same order.
+    @dev Flat arrays, because memory for nested ones costs a tenth of the whole call.
     """
     assert msg.sender == market, "not the market"
+    assert len(terms) == len(children), "witness terms"
+    head: uint256 = self.heads[root]
+    assert self._owner(head) == consumer, "consumer is not the owner"
     dues: DynArray[Due, MAX_EDGES] = []
     ids: DynArray[bytes32, MAX_COMPOSITES] = [root]
-    heads: DynArray[uint256, MAX_COMPOSITES] = [self.heads[root]]
-    assert self._owner(heads[0]) == consumer, "consumer is not the owner"
-    assert len(nodes) > 0, "witness"
-    for i: uint256 in range(len(nodes), bound=MAX_COMPOSITES):
+    heads: DynArray[uint256, MAX_COMPOSITES] = [head]
+    edge: uint256 = 0
+    for i: uint256 in range(len(composites), bound=MAX_COMPOSITES):
         assert i < len(ids), "witness too long"
         parent: bytes32 = ids[i]
-        assert parent == self._id(
-            nodes[i].creator,
-            nodes[i].kind,
-            nodes[i].proof,
-            keccak256(abi_encode(nodes[i].children)),
-            nodes[i].salt,
-        ), "witness out of order"
-        assert len(nodes[i].terms) == len(nodes[i].children), "witness terms"
         circumstances: bytes32 = self._circumstances(
             token, self._owner(heads[i]), self._epoch(heads[i]), decider
         )
-        for j: uint256 in range(len(nodes[i].children), bound=MAX_CHILDREN):
-            child: bytes32 = nodes[i].children[j]
-            head: uint256 = self.heads[child]
-            owner: address = self._owner(head)
+        own: DynArray[bytes32, MAX_CHILDREN] = []
+        for _j: uint256 in range(composites[i].children, bound=MAX_CHILDREN):
+            assert edge < len(children), "witness too short"
+            child: bytes32 = children[edge]
+            own.append(child)
+            head = self.heads[child]
             word: uint256 = self._spend(
-                keccak256(abi_encode(child, parent, self._epoch(head))),
-                self._conditions(nodes[i].terms[j], circumstances),
+                self._key(
+                    self._edge(child, parent, self._epoch(head)), terms[edge], circumstances
+                )
             )
+            owner: address = self._owner(head)
             assert self.trusts[owner][attester], "attester is not trusted"
             dues.append(
                 Due(
@@ -700,16 +710,24 @@ def consume(
             if (head >> 168) & 255 > 0:
                 ids.append(child)
                 heads.append(head)
-    assert len(ids) == len(nodes), "witness too short"
+            edge += 1
+        assert parent == self._id(
+            composites[i].creator,
+            composites[i].kind,
+            composites[i].proof,
+            keccak256(abi_encode(own)),
+            composites[i].salt,
+        ), "witness is of another tree"
+    assert len(ids) == len(composites), "witness too short"
+    assert edge == len(children), "witness too long"
     return dues
 
 
 @internal
-def _spend(key: bytes32, conditions: bytes32) -> uint256:
-    word: uint256 = self.edges[key].word
-    assert (word >> 224) & 1 == 1, "no live grant"
-    assert self.edges[key].conditions == conditions, "granted on other conditions"
+def _spend(key: bytes32) -> uint256:
+    word: uint256 = self.grants[key]
+    assert (word >> 224) & 1 == 1, "no live grant on these terms"
     assert (word >> 96) & (2**40 - 1) > block.timestamp, "grant has expired"
     assert (word >> 168) & (2**32 - 1) < (word >> 136) & (2**32 - 1), "grant is used up"
-    self.edges[key].word = word + (1 << 168)
+    self.grants[key] = word + (1 << 168)
     return word

@@ -24,7 +24,9 @@ interface Registry:
     def delegates(owner: address, who: address) -> bool: view
     def consume(
         root: bytes32,
-        nodes: DynArray[Node, MAX_COMPOSITES],
+        composites: DynArray[Composite, MAX_COMPOSITES],
+        children: DynArray[bytes32, MAX_EDGES],
+        terms: DynArray[bytes32, MAX_EDGES],
         consumer: address,
         attester: address,
         token: address,
@@ -32,7 +34,6 @@ interface Registry:
     ) -> DynArray[Due, MAX_EDGES]: nonpayable
 
 
-MAX_CHILDREN: constant(uint256) = 16
 MAX_COMPOSITES: constant(uint256) = 16
 MAX_EDGES: constant(uint256) = 64
 MAX_SIGNERS: constant(uint256) = 65
@@ -76,13 +77,12 @@ struct Task:
     salt: bytes32
 
 
-struct Node:
+struct Composite:
     creator: address
     kind: uint256
     proof: bytes32
     salt: uint256
-    children: DynArray[bytes32, MAX_CHILDREN]
-    terms: DynArray[bytes32, MAX_CHILDREN]
+    children: uint256
 
 
 struct Due:
@@ -340,12 +340,18 @@ def cancel(task: Task):
 
 
 @external
-def attest(task: Task, nodes: DynArray[Node, MAX_COMPOSITES], plan: bytes32):
+def attest(
+    task: Task,
+    composites: DynArray[Composite, MAX_COMPOSITES],
+    children: DynArray[bytes32, MAX_EDGES],
+    terms: DynArray[bytes32, MAX_EDGES],
+    plan: bytes32,
+):
     """
     @notice The sender vouches for a task: it has checked the plan with this hash. The whole
             tree is checked, every edge live and every owner trusting the sender, a use of each
             grant is spent, and a part of the sender's bond is locked.
-    @param nodes The tree, as Registry.consume asks.
+    @param composites The tree, with `children` and `terms`, as Registry.consume asks.
     """
     id: bytes32 = self._id(task)
     assert self.records[id].word == OPEN, "not open"
@@ -354,7 +360,14 @@ def attest(task: Task, nodes: DynArray[Node, MAX_COMPOSITES], plan: bytes32):
     free: uint256 = self.bonds[msg.sender]
     assert free >= bond, "bond is not lodged"
     dues: DynArray[Due, MAX_EDGES] = extcall Registry(registry).consume(
-        task.cdt, nodes, task.consumer, msg.sender, task.token, task.decider
+        task.cdt,
+        composites,
+        children,
+        terms,
+        task.consumer,
+        msg.sender,
+        task.token,
+        task.decider,
     )
     flat: uint256 = 0
     for due: Due in dues:
