@@ -117,6 +117,9 @@ class Watch:
         tls.setblocking(False)
         control = _Control(tls, peer, monotonic())
         with self._lock:
+            if self._stopping.is_set():
+                tls.close()
+                return
             self._controls[peer] = control
             self._selector.register(tls, selectors.EVENT_READ, control)
 
@@ -159,18 +162,18 @@ class Watch:
 
     def stop(self, notice: Done | Abort) -> None:
         """Tell everybody, wait a moment until they have heard it, and close."""
-        self._stopping.set()
+        with self._lock:
+            self._stopping.set()
         self._thread.join()
         frame = _frame(notice)
         until = monotonic() + LINGER_S
-        for control in self._controls.values():
-            if not control.closed:
-                _say_goodbye(control, frame)
-        for control in self._controls.values():
-            if not control.closed:
-                _drain(control.tls, until)
+        controls = [control for control in self._controls.values() if not control.closed]
+        for control in controls:
+            _say_goodbye(control, frame)
+        for control in controls:
+            _drain(control.tls, until)
             control.tls.close()
-        for link in self._links:
+        for link in list(self._links):
             link.tls.close()
         self._selector.close()
 

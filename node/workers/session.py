@@ -146,6 +146,8 @@ def serve(role: Role, play: Play) -> None:
         session = _connected(desk, proceed, roster, identity, session_key, listener)
     except (SessionError, RemoteProtocolError) as error:
         _fail(desk, "connect", error)
+    except Exception:  # noqa: BLE001  the outermost boundary: logged and reported there
+        _fail_by_bug(desk, "connect", proceed.me)
     else:
         _play(session, proceed, play)
 
@@ -163,14 +165,8 @@ def _play(session: Session, proceed: m.Proceed, play: Play) -> None:
         leave(EXIT_FAILED)
     except RemoteProtocolError as error:
         _fail(session.desk, session.stage, error, session.mesh)
-    except Exception:  # the process's outermost boundary: a bug is logged and ends the session
-        log.exception("a bug ended the session")
-        _fail(
-            session.desk,
-            session.stage,
-            SessionError(f"{session.me} met an error of its own program"),
-            session.mesh,
-        )
+    except Exception:  # noqa: BLE001  the outermost boundary: logged and reported there
+        _fail_by_bug(session.desk, session.stage, session.me, session.mesh)
     else:
         session.mesh.finish()
         session.desk.report(m.Finished(summary=summary))
@@ -185,6 +181,11 @@ def _fail(desk: Desk, stage: m.Stage, error: Exception, mesh: Mesh | None = None
     if mesh is not None:
         mesh.abort(cause)
     leave(EXIT_FAILED)
+
+
+def _fail_by_bug(desk: Desk, stage: m.Stage, me: str, mesh: Mesh | None = None) -> None:
+    log.exception("a bug ended the session")
+    _fail(desk, stage, SessionError(f"{me} met an error of its own program"), mesh)
 
 
 def _failed(stage: m.Stage, reason: str, blamed: tuple[str, ...], kind: str) -> m.Failed:
