@@ -5,7 +5,6 @@ stands: a misspelt constraint must never be a constraint that is silently absent
 are resolved against the node's folder, accounts are bytes from here on.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from node.config_checks import check
 from node.config_reading import prepare, sentence_of
-from node.errors import Fault, nearest
+from node.errors import Fault
 from node.folder import Folder, open_folder
 from protocol.codec import Name
 from protocol.ids import Account, PeerId
@@ -202,9 +202,7 @@ def from_table(table: Mapping[str, Any], base: Path, source: str) -> Config:
         config = msgspec.convert(prepared, Config, builtin_types=(bytes,), dec_hook=_as_it_is)
     except msgspec.ValidationError as error:
         raise Fault("config-invalid", f"{source}: {sentence_of(error)}", file=source) from None
-    problem = _contradiction(config)
-    if problem:
-        raise Fault("config-invalid", f"{source}: {problem}", file=source)
+    check(config, base, source)
     return config
 
 
@@ -212,44 +210,3 @@ def _as_it_is(kind: type, value: Any) -> Any:
     if isinstance(value, kind):
         return value
     raise NotImplementedError(f"northbund.toml has no values of type {kind}")
-
-
-def _contradiction(config: Config) -> str | None:
-    """What two right-looking parts of the file say against each other, or None."""
-    return (
-        _repeated("organisations", "name", [each.name for each in config.organisations])
-        or _repeated(
-            "organisations", "account", [each.account.hex() for each in config.organisations]
-        )
-        or _repeated("organisations", "peer_id", [each.peer_id for each in config.organisations])
-        or _repeated("datasets", "name", [each.name for each in config.datasets])
-        or _unknown_attester(config)
-        or next(filter(None, map(_contradictory_columns, config.datasets)), None)
-    )
-
-
-def _repeated(table: str, key: str, values: list[str]) -> str | None:
-    twice = next((value for value in values if values.count(value) > 1), None)
-    return None if twice is None else f"two entries of [[{table}]] have the {key} {twice!r}"
-
-
-def _unknown_attester(config: Config) -> str | None:
-    names = [each.name for each in config.organisations]
-    for entry in config.trust.attesters:
-        if entry in names or re.fullmatch(r"0x[0-9a-fA-F]{40}", entry):
-            continue
-        near = nearest(entry, names)
-        hint = f"; did you mean {near!r}?" if near else ""
-        return f"trust, attesters: {entry!r} is neither an organisation nor an account{hint}"
-    return None
-
-
-def _contradictory_columns(dataset: Dataset) -> str | None:
-    columns = [dataset.id_column, *(each.name for each in dataset.features)]
-    columns += [dataset.label] if dataset.label else []
-    twice = next((column for column in columns if columns.count(column) > 1), None)
-    if twice is not None:
-        return f"dataset {dataset.name!r} uses the column {twice!r} twice"
-    if not dataset.features and not dataset.label:
-        return f"dataset {dataset.name!r} has neither features nor a label"
-    return None

@@ -66,12 +66,23 @@ def _prepared(value: Any, kind: Any, base: Path, source: str, where: str) -> Any
         return _path(value, base, source, where)
     if typing.get_origin(kind) is typing.Literal:
         return _choice(value, typing.get_args(kind), source, where)
+    if isinstance(value, list | dict):
+        return _prepared_inside(value, kind, base, source, where)
+    return value
+
+
+def _prepared_inside(value: Any, kind: Any, base: Path, source: str, where: str) -> Any:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return prepare(value, kind, base, source, where)
-    if isinstance(value, list) and typing.get_origin(kind) is tuple:
-        inner = typing.get_args(kind)[0]
+    if isinstance(value, dict) and origin is dict:
+        return {
+            key: _prepared(each, inner[1], base, source, f"{where}, {key}")
+            for key, each in value.items()
+        }
+    if isinstance(value, list) and origin is tuple:
         return [
-            _prepared(each, inner, base, source, f"{where} number {number}")
+            _prepared(each, inner[0], base, source, f"{where} number {number}")
             for number, each in enumerate(value, start=1)
         ]
     return value

@@ -16,6 +16,12 @@ CHAIN = '[chain]\nurl = "http://127.0.0.1:8545"\nchain_id = 31337\n' + "".join(
     for name, number in (("registry", "1"), ("market", "2"), ("token", "3"))
 )
 
+TERMS = (
+    "[datasets.terms]\noperations = ['o']\npurposes = ['p']\nvalid_for_days = 30\nuses = 5\n"
+    "counterparties = ['d']\nrecipients = ['d']\nattesters = ['d']\ndeciders = ['d']\n"
+    "[datasets.terms.parameters]\nwidth = { max = 4 }\n"
+)
+
 
 def read(text: str) -> Config:
     return parse(HEAD + text, Path("/node"), "northbund.toml")
@@ -51,8 +57,9 @@ def test_attesters_are_organisations_or_accounts() -> None:
 
 
 def test_terms_are_handed_on_as_they_are() -> None:
-    config = read(DATASET + "[datasets.terms]\nuses = 3\n[datasets.terms.deep]\nany = [1]\n")
-    assert config.dataset("x").terms == {"uses": 3, "deep": {"any": [1]}}
+    config = read(PEER + DATASET + TERMS)
+    assert config.dataset("x").terms["uses"] == 5
+    assert config.dataset("x").terms["parameters"] == {"width": {"max": 4}}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,25 @@ def test_terms_are_handed_on_as_they_are() -> None:
             "[trust]\nattesters = ['dd']\n" + PEER,
             "'dd' is neither an organisation nor an account; d",
         ),
+        (
+            PEER + DATASET + TERMS.replace("uses", "use"),
+            "northbund.toml, datasets number 1, terms: unknown key 'use'; did you mean 'uses'?",
+        ),
+        (
+            PEER + DATASET + TERMS.replace("max", "maximum"),
+            "terms, parameters, width: unknown key 'maximum'; did you mean 'max'?",
+        ),
+        (
+            PEER + DATASET + TERMS.replace("= 30", "= 0"),
+            "datasets number 1, terms: valid_for_days: expected a whole number >= 1",
+        ),
+        (
+            PEER + DATASET + TERMS.replace("recipients = ['d']", "recipients = ['dd']"),
+            "datasets number 1, terms, recipients: 'dd' is neither an organisation nor an account",
+        ),
+        (PEER.replace('"d"', '"bank-a"'), "but 'bank-a' is this node's own name"),
+        ("[trust]\nattesters = ['bank-a']\n", "write this node's own account in place of 'bank-a'"),
+        ("[attester]\nrecipients = ['x']\n", "attester, recipients: 'x' is neither"),
         ("=", "northbund.toml is not TOML: Invalid statement (at line 3, column 1)"),
     ],
 )
