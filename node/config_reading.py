@@ -89,8 +89,8 @@ def _prepared_inside(value: Any, kind: Any, base: Path, source: str, where: str)
 
 
 def _without_none(kind: Any) -> Any:
-    if isinstance(kind, types.UnionType):
-        return next(each for each in kind.__args__ if each is not types.NoneType)
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return next(each for each in typing.get_args(kind) if each is not types.NoneType)
     return kind
 
 
