@@ -6,8 +6,8 @@ learns this node's peer id, its addresses and which protocols it serves; gossip 
 
 A host keeps a connection to every peer that it was told of (`know`): it redials with back-off and
 jitter, and it pings what is connected, so a peer whose process is stopped, or whose cable is out,
-is dropped after PING_INTERVAL_S + PING_TIMEOUT_S at most. Everybody else may connect until the
-caps of `node.libp2p_guard.Limits` are reached.
+is dropped after about `ping_interval_s` + `ping_timeout_s` of its `Limits`. Everybody else may
+connect until the caps there are reached.
 
 Nothing here trusts a peer's word: peer ids are proved by the Noise handshake, authors of gossip by
 their signature; what they say is checked by whoever serves the protocol.
@@ -33,9 +33,6 @@ from protocol.ids import PeerId
 
 log = get_logger("node.host")
 
-PING_INTERVAL_S = 5.0
-PING_TIMEOUT_S = 5.0
-DIAL_TIMEOUT_S = 8.0
 BACK_OFF_FIRST_S = 0.25
 BACK_OFF_MOST_S = 30.0
 STEADY_AFTER_S = 5.0
@@ -122,8 +119,9 @@ class _Peer:
 class Host:
     """One libp2p host with requests, served protocols and one topic. Made by `open_host`."""
 
-    def __init__(self, guard: Guard, nursery: trio.Nursery) -> None:
+    def __init__(self, guard: Guard, nursery: trio.Nursery, limits: Limits) -> None:
         self._guard = guard
+        self._limits = limits
         self._nursery = nursery
         self._peers: dict[str, _Peer] = {}
         self._standing = Standing()
@@ -335,13 +333,13 @@ class Host:
             for address in peer.addresses:
                 if self._guard.is_connected(peer_id):
                     break
-                with trio.move_on_after(DIAL_TIMEOUT_S) as scope:
+                with trio.move_on_after(self._limits.dial_timeout_s) as scope:
                     try:
                         await self._guard.dial(peer_id, address)
                     except StreamBroken as error:
                         peer.last_error = str(error)
                 if scope.cancelled_caught:
-                    peer.last_error = f"{address} did not answer in {DIAL_TIMEOUT_S:g} s"
+                    peer.last_error = f"{address} did not answer in time"
             return self._guard.is_connected(peer_id)
 
     async def _keep(self, peer_id: str, peer: _Peer) -> None:
@@ -364,15 +362,16 @@ class Host:
         return wait_s * self._random.uniform(0.5, 1.5)
 
     async def watch(self) -> None:
-        """Pings every connected peer every PING_INTERVAL_S or so, and cuts off the silent."""
+        """Pings every connected peer every `ping_interval_s` or so, and cuts off the silent."""
         while True:
-            await trio.sleep(PING_INTERVAL_S * self._random.uniform(0.8, 1.2))
+            await trio.sleep(self._limits.ping_interval_s * self._random.uniform(0.8, 1.2))
             for peer_id in self._guard.connected():
                 self._nursery.start_soon(self._check_alive, peer_id)
 
     async def _check_alive(self, peer_id: str) -> None:
-        reason = f"no answer to a ping in {PING_TIMEOUT_S:g} s"
-        with trio.move_on_after(PING_TIMEOUT_S):
+        timeout_s = self._limits.ping_timeout_s
+        reason = f"no answer to a ping in {timeout_s:g} s"
+        with trio.move_on_after(timeout_s):
             try:
                 self._peer(peer_id).round_trip_s = await self._guard.ping(peer_id)
             except (StreamBroken, RemoteProtocolError) as error:
@@ -421,11 +420,12 @@ async def open_host(
         _probe(address)
     topic = f"/northbund/{network}/cdt/1"
     failure: Exception | None = None
+    limits = limits or Limits()
     async with (
-        open_guard(private_key, topic, limits=limits or Limits(), network_key=network_key) as guard,
+        open_guard(private_key, topic, limits=limits, network_key=network_key) as guard,
         trio.open_nursery() as nursery,
     ):
-        host = Host(guard, nursery)
+        host = Host(guard, nursery, limits)
         up = await guard.listen(addresses, host)
         if up:
             host.addresses = tuple(f"{address}/p2p/{guard.peer_id}" for address in up)

@@ -105,6 +105,9 @@ class Limits:
     handshake_timeout_s: float = 5.0
     negotiation_timeout_s: int = 5
     stop_timeout_s: float = 1.0
+    dial_timeout_s: float = 8.0
+    ping_interval_s: float = 5.0
+    ping_timeout_s: float = 5.0
     gossip_limit: int = 65_536
     heartbeat_interval_s: float = 1.0
 
