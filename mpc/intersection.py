@@ -19,12 +19,9 @@ Sources: Meadows 1986 and Huberman, Franklin and Hogg 1999 (commutative masks); 
 """
 
 import hashlib
-import hmac
 import secrets
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 import rbcl
@@ -33,8 +30,6 @@ from numpy.typing import NDArray
 from protocol.errors import RemoteProtocolError
 
 POINT_BYTES = 32
-ROW_KEY_BYTES = 16
-IdentifierRule = Literal["exact", "trimmed", "caseless"]
 Positions = NDArray[np.uint32]
 
 _THREADS = 2
@@ -44,38 +39,6 @@ _IDENTITY = bytes(POINT_BYTES)
 
 class CohortTooSmall(RemoteProtocolError):  # noqa: N818  what it is, not whose fault
     """The parties have fewer rows in common than the floor; no position was released."""
-
-
-def normalise(identifier: str, rule: IdentifierRule) -> str:
-    """The form of an identifier in which two organisations' spellings meet.
-
-    `exact` keeps it; `trimmed` drops surrounding white space and composes characters (Unicode NFC);
-    `caseless` also folds case.
-    """
-    if rule == "exact":
-        return identifier
-    trimmed = unicodedata.normalize("NFC", identifier.strip())
-    if rule == "trimmed":
-        return trimmed
-    return unicodedata.normalize("NFC", trimmed.casefold())
-
-
-def rows_hash(salt: bytes, identifiers: Iterable[str]) -> bytes:
-    """SHA-256 over the salt and each identifier of the common order, with its length in bytes."""
-    digest = hashlib.sha256(salt)
-    for identifier in identifiers:
-        data = identifier.encode()
-        digest.update(len(data).to_bytes(4, "big"))
-        digest.update(data)
-    return digest.digest()
-
-
-def row_keys(key: bytes, identifiers: Iterable[str]) -> bytes:
-    """16 bytes for each identifier: HMAC-SHA256 under the owner's key, so a ledger names no one."""
-    return b"".join(
-        hmac.digest(key, identifier.encode(), "sha256")[:ROW_KEY_BYTES]
-        for identifier in identifiers
-    )
 
 
 def ring(parties: Sequence[str], owner: str) -> tuple[str, ...]:

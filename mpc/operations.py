@@ -52,10 +52,6 @@ TOP_MODEL: Final = Operation("top-model", "mpc", ("top_model.py",))
 BUILT_IN: Final = (SHARED_FEATURES, COMMITTEE_MEMBER, TOP_MODEL)
 
 
-class UnknownOperationError(Exception):
-    """No installed package brings an operation of that name."""
-
-
 def installed(name: str) -> Operation | None:
     """The operation of that name, or None if nothing installed brings it."""
     for operation in BUILT_IN:
@@ -66,14 +62,6 @@ def installed(name: str) -> Operation | None:
         if isinstance(found, Operation) and found.name == name:
             return found
     return None
-
-
-def known(name: str) -> Operation:
-    """The operation of that name; UnknownOperationError if nothing installed brings it."""
-    operation = installed(name)
-    if operation is None:
-        raise UnknownOperationError(f"no installed package brings the operation {name!r}")
-    return operation
 
 
 @cache

@@ -4,7 +4,6 @@ The confirmed event alone is not enough: a lying endpoint could invent it. Every
 the attester's own EIP-712 signature over {task, plan hash, deadline} and checks it itself.
 """
 
-import structlog
 from sqlite_utils import Database
 
 from node import task_records
@@ -13,6 +12,7 @@ from node.directory import Directory
 from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.host import Host
+from node.log import get_logger
 from node.plans import plan_of
 from node.signer import Signer
 from node.task_records import TaskRecord
@@ -24,7 +24,7 @@ from protocol.messages import ATTESTATION_PROTOCOL, AttestationAnswer, Attestati
 from protocol.roster_check import MEMBER_OPERATION, Plan
 from protocol.task import TaskState
 
-log = structlog.get_logger("attestations")
+log = get_logger("attestations")
 
 ASK_TIMEOUT_S = 10.0
 

@@ -8,14 +8,13 @@ owner registered on chain.
 
 from collections.abc import Callable, Iterable
 
-import structlog
-
 from node import assets
 from node.directory import Directory
 from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
 from node.host import Host
 from node.keys import PeerKey
+from node.log import get_logger
 from protocol import codec, documents, envelope
 from protocol.envelope import Signed
 from protocol.errors import RemoteProtocolError
@@ -29,7 +28,7 @@ from protocol.messages import (
 )
 from protocol.peers import peer_key
 
-log = structlog.get_logger("catalogue")
+log = get_logger("catalogue")
 
 ANNOUNCE = "announce"
 FETCH = "fetch-document"

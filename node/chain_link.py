@@ -10,13 +10,13 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-import structlog
 import trio
 from sqlite_utils import Database
 
 from node.config import Chain
 from node.engine import Engine, Transaction
 from node.errors import Fault
+from node.log import get_logger
 from node.signer import Signer
 from protocol.ids import Account
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chain.provider import TrioProvider
     from chain.sender import Confirmed, Sender
 
-log = structlog.get_logger("chain")
+log = get_logger("chain")
 
 RETRY_S = 1.0
 CONFIRM_TIMEOUT_S = 60.0

@@ -9,13 +9,13 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
-import structlog
 import trio
 
 from node import task_records
 from node.errors import Fault
 from node.host import Host
 from node.live_session import LiveSession
+from node.log import get_logger
 from node.participation import House, Participation, lineage_of
 from protocol import codec
 from protocol.codec import Wire
@@ -37,7 +37,7 @@ from protocol.messages import (
 from protocol.roster_check import joint_step, party_of
 from protocol.task import SessionState
 
-log = structlog.get_logger("sessions")
+log = get_logger("sessions")
 
 ANSWER_S = 30.0
 ALIGNMENT_DEADLINE_S = 120

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpc.encoder import Column, ColumnError, Encoder
-from mpc.intersection import normalise
 from node.dataset_spec import ColumnProfile, DatasetProfile, DatasetSpec
 from node.errors import Fault
+from protocol.identifiers import normalise
 
 if TYPE_CHECKING:
     import duckdb

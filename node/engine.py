@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 import trio
 from sqlite_utils import Database
 
 from node.errors import Fault
+from node.log import get_logger
 from protocol.errors import RemoteProtocolError
 
-log = structlog.get_logger("engine")
+log = get_logger("engine")
 
 RETRY_FIRST_S = 0.2
 RETRY_MOST_S = 30.0

@@ -7,7 +7,6 @@ back: not by a crash, an abort or a reorganisation.
 """
 
 import hashlib
-import hmac
 from dataclasses import dataclass
 
 from sqlite_utils import Database
@@ -16,9 +15,9 @@ from node.engine import Transaction
 from node.errors import Fault
 from node.rows import select
 from protocol import privacy
+from protocol.identifiers import ROW_KEY_BYTES
 from protocol.ids import Account
 
-ROW_KEY_BYTES = 16
 _BATCH = 500
 
 
@@ -40,11 +39,6 @@ class Spending:
 def split_keys(row_keys: bytes) -> list[bytes]:
     """The row keys that a worker reports one after another."""
     return [row_keys[at : at + ROW_KEY_BYTES] for at in range(0, len(row_keys), ROW_KEY_BYTES)]
-
-
-def row_key(key: bytes, normalised_id: str) -> bytes:
-    """The ledger's name of one row: 16 bytes of HMAC-SHA256 of its normalised id."""
-    return hmac.new(key, normalised_id.encode(), hashlib.sha256).digest()[:ROW_KEY_BYTES]
 
 
 def digest_of(row_keys: bytes) -> bytes:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import structlog
 from sqlite_utils import Database
 
 from node import assets
@@ -19,6 +18,7 @@ from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
 from node.grants import Grants
 from node.host import Host
+from node.log import get_logger
 from node.rows import first, select
 from protocol import codec
 from protocol.codec import Wire
@@ -36,7 +36,7 @@ from protocol.messages import (
 from protocol.negotiation import NEGOTIATION, Event, State
 from protocol.terms import Finding, describe
 
-log = structlog.get_logger("negotiations")
+log = get_logger("negotiations")
 
 ASK = "negotiate"
 VERIFY = "verify-grant"
@@ -210,7 +210,7 @@ class Negotiations:
                 answer = self._grants.give(tx, request)
                 state = NEGOTIATION.step(known.state, Event.AGREE)
             self._move(tx, known, state, answer=codec.encode(answer), findings=findings)
-            tx.note("negotiation", request.process, state, findings=_plain(findings))
+            tx.note("negotiation", request.process, state, findings=plain(findings))
         return answer
 
     def _verified(self, known: Negotiation | None, message: ContractVerification) -> Wire:
@@ -264,7 +264,7 @@ class Negotiations:
         if answer is not None:
             changes["answer"] = answer
         if findings is not None:
-            changes["findings"] = json.dumps(_plain(findings))
+            changes["findings"] = json.dumps(plain(findings))
         if sentence:
             changes["sentence"] = sentence
         tx.db.table("negotiations").update([negotiation.process], changes)
@@ -288,7 +288,8 @@ def _no(
     return ContractTermination(process=request.process, sentence=sentence, reasons=reasons)
 
 
-def _plain(findings: Iterable[Finding]) -> list[dict[str, object]]:
+def plain(findings: Iterable[Finding]) -> list[dict[str, object]]:
+    """The findings as JSON values, each with its operand in plain words."""
     return [
         {
             "operand": each.operand,

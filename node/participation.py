@@ -8,17 +8,16 @@ has passed, and the budget is spent in the same transaction as the row set is si
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 import trio
 
 from mpc.supervisor import WorkerGoneError, open_worker
 from node import ledger, negotiations, plans, session_records, task_records
 from node.attestations import Attestations
-from node.config import Config
+from node.config import Chain, Config
 from node.directory import Directory
 from node.engine import Engine, Transaction
 from node.errors import Fault
@@ -27,6 +26,7 @@ from node.grants import Grants
 from node.keys import PeerKey
 from node.ledger import Spending
 from node.live_session import LiveSession, Summary
+from node.log import get_logger
 from node.receipts import Receipts
 from node.session_jobs import Jobs, session_folder
 from node.workers.messages import (
@@ -61,7 +61,7 @@ from protocol.task import SessionEvent
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-log = structlog.get_logger("sessions")
+log = get_logger("sessions")
 
 SESSION_DEADLINE_S = 3600.0
 WORKER_START_S = 20.0
@@ -81,6 +81,7 @@ class House:
 
     engine: Engine
     config: Config
+    chain: Chain
     directory: Directory
     folder: Folder
     key: PeerKey
@@ -88,6 +89,7 @@ class House:
     attestations: Attestations
     receipts: Receipts
     jobs: Jobs
+    row_key: bytes = field(repr=False)
 
 
 class Participation:

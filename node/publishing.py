@@ -21,13 +21,10 @@ from mpc.supervisor import open_worker
 from node import assets
 from node.catalogue import Catalogue
 from node.chain_link import ChainLink
-from node.config import Chain, Config
 from node.dataset_spec import DATASET_REPORTS, CheckDataset, DatasetProfile, DatasetRefused
-from node.directory import Directory
-from node.engine import Engine, Transaction
+from node.engine import Transaction
 from node.errors import Fault
-from node.folder import Folder
-from node.grants import Grants
+from node.participation import House
 from node.session_jobs import spec_of
 from protocol import documents, terms_table
 from protocol.documents import Algorithm, Column, Metadata, Price, Schema, Service, Step
@@ -53,23 +50,13 @@ class Published:
 class Publishing:
     """Publishes this node's datasets, its compute asset and its algorithms."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        config: Config,
-        chain: Chain,
-        folder: Folder,
-        directory: Directory,
-        grants: Grants,
-        catalogue: Catalogue,
-        link: ChainLink,
-    ) -> None:
-        self._engine = engine
-        self._config = config
-        self._chain = chain
-        self._folder = folder
-        self._directory = directory
-        self._grants = grants
+    def __init__(self, house: House, catalogue: Catalogue, link: ChainLink) -> None:
+        self._engine = house.engine
+        self._config = house.config
+        self._chain = house.chain
+        self._folder = house.folder
+        self._directory = house.directory
+        self._grants = house.grants
         self._catalogue = catalogue
         self._link = link
 
@@ -236,7 +223,7 @@ def algorithm_of(
             Step(
                 cdt=cdt,
                 operation=operation,
-                code=hexadecimal(operations.known(operation).code),
+                code=hexadecimal(_installed(operation).code),
                 parameters=_parameters(parameters),
             )
         )
@@ -251,12 +238,19 @@ def algorithm_of(
                 "recipient": hexadecimal(recipient),
                 "purpose": purpose,
                 "labels": labels,
-                "top_model": hexadecimal(operations.known("top-model").code),
+                "top_model": hexadecimal(operations.TOP_MODEL.code),
             },
             Algorithm,
         )
     except msgspec.ValidationError as error:
         raise Fault("composition-invalid", f"the algorithm: {error}") from error
+
+
+def _installed(name: str) -> operations.Operation:
+    operation = operations.installed(name)
+    if operation is None:
+        raise Fault("operation-unknown", f"no installed package brings the operation {name!r}")
+    return operation
 
 
 def _parameters(given: Mapping[str, Any] | None) -> Parameters | None:

@@ -15,9 +15,14 @@ from protocol import privacy
 from protocol.manifest import Role
 
 
+def folder_of(folder: Folder, session: bytes) -> Path:
+    """Where one session's files are."""
+    return folder.sessions / session.hex()[:16]
+
+
 def session_folder(folder: Folder, session: bytes) -> Path:
     """The folder of one session's files here; it exists afterwards, for this user alone."""
-    path = folder.sessions / session.hex()[:16]
+    path = folder_of(folder, session)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 

@@ -5,7 +5,6 @@ protocol resets the stream and counts against the peer. An abort reaches everybo
 in the roster, and whoever proposed.
 """
 
-import structlog
 import trio
 
 from node import session_records, task_records
@@ -13,6 +12,7 @@ from node.coordination import Coordination
 from node.errors import Fault
 from node.host import Host
 from node.live_session import LiveSession
+from node.log import get_logger
 from node.participation import House, Participation
 from node.settlement import Settlement
 from protocol import codec
@@ -34,7 +34,7 @@ from protocol.messages import (
 )
 from protocol.task import SessionState
 
-log = structlog.get_logger("sessions")
+log = get_logger("sessions")
 
 REQUEST_LIMIT = 196_608
 TELL_TIMEOUT_S = 5.0

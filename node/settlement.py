@@ -7,11 +7,10 @@ is due something for its signature; each owner compares it with what its own ses
 import json
 from typing import TYPE_CHECKING
 
-import structlog
-
 from node import session_records, task_records
 from node.errors import Fault
 from node.host import Host
+from node.log import get_logger
 from node.receipts import amounts_of
 from node.session_records import SessionRecord
 from node.task_records import TaskRecord
@@ -31,7 +30,7 @@ from protocol.task import SessionState
 if TYPE_CHECKING:
     from node.participation import House
 
-log = structlog.get_logger("settlement")
+log = get_logger("settlement")
 
 ANSWER_S = 30.0
 

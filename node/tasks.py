@@ -5,6 +5,7 @@ from, so that a crash in the middle neither loses nor doubles it. What moves a t
 the chain's confirmed events alone.
 """
 
+import math
 import secrets
 from dataclasses import dataclass
 
@@ -12,12 +13,9 @@ from chain import contracts, identities, tree, views
 from chain.errors import ChainRefused
 from chain.values import SignedBy, TaskTerms
 from node import assets, grants, task_records
-from node.attestations import Attestations
 from node.chain_link import ChainLink
-from node.config import Chain
-from node.directory import Directory
-from node.engine import Engine
 from node.errors import Fault
+from node.participation import House
 from node.plans import plan_of
 from node.sessions import Sessions
 from node.signer import Signer
@@ -40,23 +38,24 @@ class Settled:
 class Tasks:
     """This node's tasks: as opener and recipient, and as attester."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        chain: Chain,
-        directory: Directory,
-        attestations: Attestations,
-        sessions: Sessions,
-        link: ChainLink,
-        signer: Signer,
-    ) -> None:
-        self._engine = engine
-        self._chain = chain
-        self._directory = directory
-        self._attestations = attestations
+    def __init__(self, house: House, sessions: Sessions, link: ChainLink, signer: Signer) -> None:
+        self._house = house
+        self._engine = house.engine
+        self._chain = house.chain
+        self._directory = house.directory
+        self._attestations = house.attestations
         self._sessions = sessions
         self._link = link
         self._signer = signer
+
+    async def trust_attesters(self) -> None:
+        """Afterwards the chain knows whom this node's configuration trusts to attest."""
+        await self._engine.until(lambda: not self._link.trouble, math.inf)
+        for attester in sorted(self._house.config.attesters()):
+            key = f"trust:{hexadecimal(attester)}"
+            with self._engine.transaction():
+                data = contracts.trust(attester, True)
+                self._link.enqueue(key, "trust", self._chain.registry, data)
 
     async def open(
         self, algorithm: bytes, budget: int, deadline_s: int, decider: Account

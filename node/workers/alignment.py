@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpc import topology
-from mpc.intersection import POINT_BYTES, Masker, Positions, common, rows_hash
+from mpc.intersection import POINT_BYTES, Masker, Positions, common
 from mpc.watch import SessionError
 from node.workers.session import Session
 from protocol.errors import RemoteProtocolError
+from protocol.identifiers import rows_hash
 
 _SALT_BYTES = 32
 _SIZE_BYTES = 4

@@ -11,7 +11,6 @@ from mpc.encoder import ColumnError, Encoder
 from mpc.features import OwnFeatures
 from mpc.field import Elements
 from mpc.fixedpoint import Grid, NotANumberError
-from mpc.intersection import row_keys
 from mpc.lane import PATIENCE_S, ShareSender
 from mpc.noise import NoiseSource
 from mpc.privacy_loss import DELTA, PrivacyLoss, epsilon
@@ -23,6 +22,7 @@ from node.workers import messages as m
 from node.workers.alignment import align
 from node.workers.session import Session, serve
 from protocol.errors import RemoteProtocolError
+from protocol.identifiers import row_keys
 from protocol.manifest import Parameters
 
 CHECKPOINT = "checkpoint.bin"

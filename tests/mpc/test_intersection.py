@@ -11,12 +11,10 @@ from mpc.intersection import (
     CohortTooSmall,
     Masker,
     common,
-    normalise,
     ring,
-    row_keys,
-    rows_hash,
 )
 from protocol.errors import RemoteProtocolError
+from protocol.identifiers import normalise, row_keys, rows_hash
 
 PARTIES = ("a", "b", "c")
 small_sets = st.sets(st.integers(0, 30).map(lambda n: f"id-{n}"), max_size=12)

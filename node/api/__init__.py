@@ -1,0 +1,19 @@
+"""The methods of the daemon's JSON-RPC as one table: what a person or a program can ask of a node.
+
+Each method checks its parameters by their types, calls one room of the house, and gives plain
+values: identifiers as bytes (hexadecimal on the wire), amounts of money as decimal text.
+"""
+
+from node.api import asset_methods, contract_methods, node_methods, task_methods
+from node.api.rooms import Rooms
+from node.rpc import Method
+
+
+def table(rooms: Rooms) -> list[Method]:
+    """Every method of the daemon."""
+    return [
+        *node_methods.table(rooms),
+        *asset_methods.table(rooms),
+        *contract_methods.table(rooms),
+        *task_methods.table(rooms),
+    ]

@@ -1,0 +1,193 @@
+"""Methods about assets: check, publish, look, compose."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from node import assets
+from node.api.rooms import Rooms
+from node.assets import Asset
+from node.errors import Fault
+from node.publishing import Published, algorithm_of
+from node.rpc import Method, Parameters
+from protocol import documents
+from protocol.ids import from_hexadecimal, hexadecimal
+
+EXAMPLE_CDT = "0x" + "11" * 32
+
+
+class OfName(Parameters, frozen=True):
+    """A dataset of northbund.toml, by name."""
+
+    name: str
+
+
+class OfText(Parameters, frozen=True):
+    """Part of a name, or a type; empty for everything."""
+
+    text: str = ""
+
+
+class OfCdt(Parameters, frozen=True):
+    """One asset."""
+
+    cdt: str
+
+
+class Child(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One leaf of an algorithm and what is done to it."""
+
+    cdt: str
+    operation: str
+    parameters: dict[str, Any] | None = None
+
+
+class Composition(Parameters, frozen=True):
+    """An algorithm over children; those in `pool` are compute, the others data."""
+
+    name: str
+    children: tuple[Child, ...]
+    pool: tuple[str, ...]
+    purpose: str
+    description: str = ""
+    seats: int = 3
+    threshold: int = 1
+    cohort_floor: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    labels: Literal["seen-by-owners", "hidden"] = "hidden"
+
+
+def table(rooms: Rooms) -> list[Method]:
+    """The methods of this room."""
+    methods = AssetMethods(rooms)
+    cdt = {"cdt": EXAMPLE_CDT}
+    child = {"cdt": EXAMPLE_CDT, "operation": "shared-features"}
+    return [
+        Method(
+            "dataset_check",
+            methods.check,
+            OfName,
+            "Read the rows and tell what they are; nothing is written",
+            {"name": "credit-facts"},
+        ),
+        Method(
+            "dataset_publish",
+            methods.publish_dataset,
+            OfName,
+            "Check a dataset, register it and announce it",
+            {"name": "credit-facts"},
+        ),
+        Method(
+            "compute_publish", methods.publish_compute, summary="Register this node's compute asset"
+        ),
+        Method("cdt_list", methods.search, OfText, "The catalogue", {"text": "credit"}),
+        Method("cdt_show", methods.show, OfCdt, "One asset with its document", cdt),
+        Method("cdt_tree", methods.tree, OfCdt, "What an asset is composed of", cdt),
+        Method(
+            "algorithm_compose",
+            methods.compose,
+            Composition,
+            "Compose an algorithm and register it",
+            {"name": "risk", "children": [child], "pool": [EXAMPLE_CDT], "purpose": "credit-risk"},
+        ),
+    ]
+
+
+class AssetMethods:
+    """What can be asked about assets."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    async def check(self, given: OfName) -> Any:
+        """The profile of a dataset's rows: counts, never values."""
+        return await self._rooms.publishing.check_dataset(given.name)
+
+    async def publish_dataset(self, given: OfName) -> dict[str, Any]:
+        """A dataset becomes a CDT."""
+        return _published(await self._rooms.publishing.publish_dataset(given.name))
+
+    async def publish_compute(self, _: Parameters) -> dict[str, Any]:
+        """This node's compute becomes a CDT."""
+        return _published(await self._rooms.publishing.publish_compute())
+
+    async def compose(self, given: Composition) -> dict[str, Any]:
+        """An algorithm becomes a CDT; this node's own organisation receives its result."""
+        house = self._rooms.house
+        algorithm = algorithm_of(
+            house.engine.db,
+            steps=tuple((each.cdt, each.operation, each.parameters) for each in given.children),
+            pool=given.pool,
+            seats=given.seats,
+            threshold=given.threshold,
+            cohort_floor=given.cohort_floor,
+            recipient=house.directory.own.account,
+            purpose=given.purpose,
+            labels=given.labels,
+        )
+        children = tuple(each.cdt for each in given.children)
+        return _published(
+            await self._rooms.publishing.publish_algorithm(
+                given.name, given.description, algorithm, children
+            )
+        )
+
+    async def search(self, given: OfText) -> list[dict[str, Any]]:
+        """Assets by part of their name, or by type; confirmed ones first."""
+        return [self._line(each) for each in assets.search(self._db, given.text)]
+
+    async def show(self, given: OfCdt) -> dict[str, Any]:
+        """One asset, and its document once that is here."""
+        asset = self._asset(given.cdt)
+        document: Any = None
+        if assets.has_document(self._db, asset.proof):
+            document = documents.parse(assets.body_of(self._db, asset.proof))
+        return {
+            **self._line(asset),
+            "proof": asset.proof,
+            "storage_path": documents.storage_path(asset.proof),
+            "children": asset.child_ids,
+            "document": document,
+        }
+
+    async def tree(self, given: OfCdt) -> dict[str, Any]:
+        """The asset with its children, theirs, and so on."""
+        return self._branch(self._asset(given.cdt))
+
+    def _branch(self, asset: Asset) -> dict[str, Any]:
+        below = [assets.find(self._db, child) for child in asset.child_ids]
+        return {
+            **self._line(asset),
+            "children": [self._branch(each) for each in below if each is not None],
+        }
+
+    def _line(self, asset: Asset) -> dict[str, Any]:
+        return {
+            "cdt": asset.cdt,
+            "name": asset.name,
+            "type": asset.kind,
+            "owner": self._rooms.house.directory.name(asset.owner),
+            "account": asset.owner,
+            "state": asset.state,
+            "reason": asset.reason,
+        }
+
+    def _asset(self, text: str) -> Asset:
+        cdt = from_hexadecimal(text, 32)
+        asset = assets.find(self._db, cdt)
+        if asset is None:
+            raise Fault("cdt-unknown", f"no asset {hexadecimal(cdt)} is known here")
+        return asset
+
+    @property
+    def _db(self) -> Any:
+        return self._rooms.house.engine.db
+
+
+def _published(published: Published) -> dict[str, Any]:
+    return {
+        "cdt": published.cdt,
+        "proof": published.proof,
+        "cid": published.cid,
+        "block": published.block,
+        "gas_used": published.gas_used,
+    }

@@ -1,0 +1,38 @@
+"""What the methods call: the rooms of one running node."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from node.errors import Fault
+
+if TYPE_CHECKING:
+    from node.catalogue import Catalogue
+    from node.chain_link import ChainLink
+    from node.host import Host
+    from node.negotiations import Negotiations
+    from node.participation import House
+    from node.publishing import Publishing
+    from node.sessions import Sessions
+    from node.tasks import Tasks
+
+
+@dataclass(slots=True)
+class Rooms:
+    """The daemon sets `unlocked_tasks` a moment after the start, with the account's key."""
+
+    house: "House"
+    host: "Host"
+    link: "ChainLink"
+    catalogue: "Catalogue"
+    publishing: "Publishing"
+    negotiations: "Negotiations"
+    sessions: "Sessions"
+    started_at: float
+    unlocked_tasks: "Tasks | None" = None
+
+    @property
+    def tasks(self) -> "Tasks":
+        """Tasks on chain; Fault `daemon-starting` while the account is still locked."""
+        if self.unlocked_tasks is None:
+            raise Fault("daemon-starting", "the account is not unlocked yet")
+        return self.unlocked_tasks

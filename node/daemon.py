@@ -1,0 +1,157 @@
+"""The composition root: one place where a node's rooms are made and joined, started and stopped.
+
+Ready means that the RPC answers and libp2p listens; unlocking the account and loading the chain's
+libraries go on behind it, in threads. SIGTERM and SIGINT end everything: sessions, worker
+processes, sockets; the process leaves with status 0.
+"""
+
+import secrets
+import signal
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from node import chain_events, log, session_records
+from node.api import table
+from node.api.rooms import Rooms
+from node.attestations import Attestations
+from node.catalogue import Catalogue
+from node.chain_link import ChainLink
+from node.config import Chain, FolderConfig
+from node.directory import Directory
+from node.engine import Engine, Transaction
+from node.errors import Fault
+from node.folder import Folder, instance_lock, write_private
+from node.grants import Grants
+from node.host import Host, open_host
+from node.keys import Password, keystore_account, load_peer_key, unlock
+from node.negotiations import Negotiations
+from node.participation import House
+from node.publishing import Publishing
+from node.receipts import Receipts
+from node.rpc import Dispatcher
+from node.rpc_http import serve_rpc
+from node.session_jobs import Jobs
+from node.sessions import Sessions
+from node.signer import Signer
+from node.store import open_store
+from node.tasks import Tasks
+from protocol import typed_data
+
+if TYPE_CHECKING:
+    from chain.events import Event
+
+logger = log.get_logger("daemon")
+
+
+def run(configured: FolderConfig, password: Password) -> None:
+    """Run the node in this folder until it is told to stop. Fault says why it cannot start."""
+    level, console = configured.config.log.level, configured.config.log.console
+    log.configure(level, console=console, file=configured.folder.log_file)
+    with instance_lock(configured.folder):
+        trio.run(_main, configured, password)
+
+
+async def _main(configured: FolderConfig, password: Password) -> None:
+    config, folder = configured.config, configured.folder
+    if config.chain is None:
+        raise Fault("chain-not-configured", f"{folder.config_file} has no [chain]")
+    started_at = time.time()
+    key = load_peer_key(folder.peer_key)
+    directory = Directory.of(config, keystore_account(folder.keystore), key.peer_id)
+    from chain.schema import MIGRATIONS  # noqa: PLC0415
+
+    engine = Engine(open_store(folder.database, MIGRATIONS), time.time)
+    known = {each.peer_id: each.addresses for each in directory.others}
+    async with (
+        open_host(key.seed, config.listen.libp2p, config.network, known) as host,
+        trio.open_nursery() as nursery,
+    ):
+        row_key = ledger_key(folder)
+        grants = Grants(engine, directory, config, config.chain)
+        house = House(
+            engine=engine,
+            config=config,
+            chain=config.chain,
+            directory=directory,
+            folder=folder,
+            key=key,
+            grants=grants,
+            attestations=Attestations(engine, host, directory, config, config.chain),
+            receipts=Receipts(engine, _market(config.chain)),
+            jobs=Jobs(config, directory, folder, grants, row_key),
+            row_key=row_key,
+        )
+        rooms = _rooms(house, host, nursery, started_at)
+        with engine.transaction() as tx:
+            session_records.abort_interrupted(tx)
+        dispatcher = Dispatcher(table(rooms), version="1")
+        await nursery.start(serve_rpc, dispatcher, folder, config.rpc.port)
+        nursery.start_soon(engine.run)
+        nursery.start_soon(_unlock, rooms, password)
+        logger.info("ready", peer_id=key.peer_id, seconds=round(time.time() - started_at, 3))
+        await _until_told_to_stop()
+        nursery.cancel_scope.cancel()
+
+
+def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -> Rooms:
+    catalogue = Catalogue(house.engine, host, house.directory, house.key)
+
+    def on_events(tx: Transaction, found: "Sequence[Event]") -> None:
+        chain_events.apply(tx, found, catalogue, house.directory)
+
+    link = ChainLink(house.engine, house.chain, on_events)
+    return Rooms(
+        house=house,
+        host=host,
+        link=link,
+        catalogue=catalogue,
+        publishing=Publishing(house, catalogue, link),
+        negotiations=Negotiations(house.engine, host, house.directory, catalogue, house.grants),
+        sessions=Sessions(house, host, nursery),
+        started_at=started_at,
+    )
+
+
+async def _unlock(rooms: Rooms, password: Password) -> None:
+    """Unlock the account, then keep the chain; a wrong password ends the daemon."""
+    house = rooms.house
+    local = await trio.to_thread.run_sync(unlock, house.folder.keystore, password)
+    signer = Signer(local, _registry(house.chain), _market(house.chain))
+    house.grants.signer = house.receipts.signer = signer
+    rooms.unlocked_tasks = Tasks(house, rooms.sessions, rooms.link, signer)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rooms.link.run, signer)
+        nursery.start_soon(rooms.unlocked_tasks.trust_attesters)
+
+
+async def _until_told_to_stop() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            logger.info("stopping", signal=signal.Signals(number).name)
+            return
+
+
+def _market(chain: Chain) -> typed_data.Domain:
+    return typed_data.market_domain(chain.chain_id, chain.market)
+
+
+def _registry(chain: Chain) -> typed_data.Domain:
+    return typed_data.registry_domain(chain.chain_id, chain.registry)
+
+
+def ledger_key(folder: Folder) -> bytes:
+    """The key under which the ledger names rows; made at the first start, kept for ever.
+
+    Fault `key-damaged` if the file is not what was written: with another key the ledger would
+    forget every row.
+    """
+    path = folder.path / "ledger.key"
+    if not path.exists():
+        write_private(path, secrets.token_bytes(32))
+    key = path.read_bytes()
+    if len(key) != 32:
+        raise Fault("key-damaged", f"{path} has {len(key)} bytes; 32 would be right")
+    return key
