@@ -8,15 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
 from chain.errors import ContractsMissing
-from chain.provider import TrioProvider
 from protocol.ids import Account
+
+if TYPE_CHECKING:  # web3 takes half a second to import; questions are asked long after
+    from chain.provider import TrioProvider
 
 T = TypeVar("T")
 
@@ -73,7 +75,9 @@ def creation(contract: str, *values: Any) -> bytes:
     return bytes.fromhex(artefact(contract)["bytecode"][2:]) + encode(inputs, values)
 
 
-async def read(provider: TrioProvider, address: Account, view: View[T], block: str = "latest") -> T:
+async def read(
+    provider: "TrioProvider", address: Account, view: View[T], block: str = "latest"
+) -> T:
     """The answer of the contract at `address`.
 
     Raises ChainUnreachable; ChainRefused with the contract's reason; ContractsMissing if what
