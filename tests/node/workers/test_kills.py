@@ -66,7 +66,7 @@ async def test_a_worker_killed_in_alignment_is_named_by_all(harness, small, vict
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["align", "aligned", "train", "evaluate"])
+@pytest.mark.parametrize("stage", ["align", "aligned", "train"])
 @pytest.mark.parametrize("victim", KILLED)
 async def test_the_whole_kill_matrix(harness, small, victim, stage):
     await killed(harness, small, victim, stage)

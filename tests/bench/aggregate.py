@@ -1,0 +1,122 @@
+"""Secure aggregation against the same float64 in clear, over the same pinned mutual TLS.
+
+Three owners, three members (t = 1) and a recipient, each a process of its own; all answers are
+asked and checked, every round carries its signed header, and owners check it. Noise comes from
+the cryptographic source and is drawn before the clock starts, but in the figures that end in
+`.noise`. `python tests/bench/aggregate.py` prints the table.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from mpc.noise import NoiseSource
+
+PARTY = Path(__file__).parent / "aggregate_party.py"
+BULK = {"rows": 100_000, "width": 64, "rounds": 0}
+ROUNDS = {"rows": 256, "width": 64, "rounds": 400}
+OWNERS = MEMBERS = 3
+LIMIT_S = 180.0
+
+
+def measure() -> dict[str, dict[str, object]]:
+    """name -> {value, unit, baseline, ratio, what}."""
+    works = [
+        {"name": f"{kind}.{shape}", "kind": kind, **size}
+        for shape, size in (("bulk", BULK), ("rounds", ROUNDS))
+        for kind in ("clear", "m61", "m31")
+    ]
+    works += [
+        {"name": "noise.bulk", "kind": "m61", "draw_noise": True, **BULK},
+        {"name": "noise.rounds", "kind": "m61", "draw_noise": True, **ROUNDS},
+    ]
+    seconds = run_parties(works)
+    table = {"aggregate.noise_per_s": noise_per_s()}
+    for name, key in (("", "m61"), (".compact", "m31"), (".noise", "noise")):
+        table[f"aggregate.bulk{name}"] = bulk(seconds[f"{key}.bulk"], seconds["clear.bulk"])
+        table[f"aggregate.rounds{name}"] = rounds(seconds[f"{key}.rounds"], seconds["clear.rounds"])
+    return table
+
+
+def bulk(ours: list[float], clear: list[float]) -> dict[str, object]:
+    value, baseline = median(ours), median(clear)
+    return {
+        "value": round(value, 4),
+        "unit": "s",
+        "baseline": round(baseline, 4),
+        "ratio": round(value / baseline, 2),
+        "what": "opening the sum of 3 owners' 100,000 x 64; baseline: the same float64 in clear",
+    }
+
+
+def rounds(ours: list[float], clear: list[float]) -> dict[str, object]:
+    value, baseline = 1 / mean_of_rounds(ours), 1 / mean_of_rounds(clear)
+    return {
+        "value": round(value, 1),
+        "unit": "rounds/s",
+        "baseline": round(baseline, 1),
+        "ratio": round(baseline / value, 2),
+        "what": "256 x 64 of 3 owners opened, float32 gradient back; baseline: the same in clear",
+    }
+
+
+def mean_of_rounds(seconds: list[float]) -> float:
+    """Seconds a round, without the first tenth in which buffers are touched for the first time."""
+    return float(np.mean(seconds[len(seconds) // 10 :]))
+
+
+def noise_per_s() -> dict[str, object]:
+    source, deviations = NoiseSource(), np.full(64, 20_000.0)
+    source.skellam(1_000, deviations)
+    began = time.perf_counter()
+    source.skellam(20_000, deviations)
+    rate = 20_000 * 64 / (time.perf_counter() - began)
+    return {
+        "value": round(rate),
+        "unit": "numbers/s",
+        "baseline": None,
+        "ratio": None,
+        "what": "Skellam noise from ChaCha20 on one core",
+    }
+
+
+def run_parties(works: list[dict[str, object]]) -> dict[str, list[float]]:
+    """The recipient's seconds for each repeat of each work."""
+    names = [
+        *(f"owner-{i}" for i in range(OWNERS)),
+        *(f"member-{i}" for i in range(MEMBERS)),
+        "recipient",
+    ]
+    plan = json.dumps(works)
+    parties = {
+        name: subprocess.Popen(
+            [sys.executable, str(PARTY), name, str(OWNERS), str(MEMBERS), plan],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        )
+        for name in names
+    }
+    try:
+        known = {name: json.loads(party.stdout.readline()) for name, party in parties.items()}
+        for party in parties.values():
+            party.stdin.write(json.dumps(known) + "\n")
+            party.stdin.flush()
+        said = parties["recipient"].stdout.readline()
+        for party in parties.values():
+            party.wait(timeout=LIMIT_S)
+        return json.loads(said)["seconds"]
+    finally:
+        for party in parties.values():
+            party.kill()
+            party.wait()
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(), indent=1))  # noqa: T201

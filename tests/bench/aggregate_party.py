@@ -1,0 +1,264 @@
+"""One process of the aggregation benchmark: an owner, a member or the recipient.
+
+It uses the product's own connections, rounds, shares and checks; only the features are made up
+here instead of coming from a dataset. The parent (aggregate.py) passes certificates and ports on.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from nacl.signing import SigningKey
+
+from mpc import topology
+from mpc.committee import Committee
+from mpc.field import Elements, field_named
+from mpc.fixedpoint import Grid, grid_for
+from mpc.lane import Adder, Opener, ShareSender, adding
+from mpc.mesh import Channel, Mesh, Peer
+from mpc.noise import NoiseSource
+from mpc.rounds import GateRules, OwnerGate, chunk_rows
+from mpc.transport import Frame, Identity, listen
+
+WITHIN_S = 60.0
+CLIP = 8.0
+NOISE_SD = 0.3
+CLEAR, BACK = "clear", "back"
+MANIFEST = bytes(32)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One measured run; `kind` is clear, m61 or m31, `rounds` is 0 for one bulk opening."""
+
+    name: str
+    kind: str
+    rows: int
+    width: int
+    rounds: int
+    draw_noise: bool = False
+
+    @property
+    def repeats(self) -> int:
+        return self.rounds or 5
+
+
+class Bench:
+    """The mesh and the names, for every role."""
+
+    def __init__(self, me: str, owners: int, members: int) -> None:
+        self.me = me
+        self.owners = [f"owner-{i}" for i in range(owners)]
+        self.committee = Committee(tuple(f"member-{i}" for i in range(members)), 1)
+        self.recipient = "recipient"
+        self.identity, self.listener = Identity(), listen("127.0.0.1")
+        self.key = SigningKey.generate()
+
+    def join(self) -> bytes:
+        """Connect with everybody; the recipient's Ed25519 key."""
+        own = {
+            "name": self.me,
+            "certificate": self.identity.certificate.hex(),
+            "address": f"127.0.0.1:{self.listener.getsockname()[1]}",
+            "key": bytes(self.key.verify_key).hex(),
+        }
+        say(own)
+        known = json.loads(sys.stdin.readline())
+        peers = {
+            name: Peer(name, bytes.fromhex(p["certificate"]), p["address"])
+            for name, p in known.items()
+            if name != self.me
+        }
+        channels = topology.control_channels(sorted(known))
+        channels += topology.round_channels(
+            self.owners, self.committee.members, self.recipient, mpyc=False
+        )
+        channels += [Channel(owner, self.recipient, CLEAR) for owner in self.owners]
+        channels += [Channel(self.recipient, owner, BACK) for owner in self.owners]
+        self.mesh = Mesh.open(
+            self.identity,
+            self.listener,
+            self.me,
+            peers,
+            channels,
+            MANIFEST,
+            within_s=WITHIN_S,
+            silence_s=WITHIN_S,
+        )
+        return bytes.fromhex(known[self.recipient]["key"])
+
+    def grid(self, kind: str) -> Grid:
+        return grid_for(field_named(kind), CLIP, len(self.owners), noisy=True)
+
+
+def features(owner: int, work: Work) -> np.ndarray:
+    return np.random.default_rng(owner).standard_normal((work.rows, work.width))
+
+
+def say(value: object) -> None:
+    print(json.dumps(value), flush=True)  # noqa: T201  (the parent reads it)
+
+
+def play_owner(bench: Bench, works: list[Work], key: bytes) -> None:
+    for work in works:
+        z = features(int(bench.me.split("-")[1]), work)
+        if work.kind == CLEAR:
+            owner_in_clear(bench, work, z)
+        else:
+            owner_in_shares(bench, work, z, key)
+
+
+def owner_in_clear(bench: Bench, work: Work, z: np.ndarray) -> None:
+    out, back = bench.mesh.to(bench.recipient, CLEAR), bench.mesh.of(bench.recipient, BACK)
+    step = chunk_rows(work.width)
+    gradient = memoryview(bytearray(work.rows * work.width * 4))
+    frame = Frame(step * work.width * 8)
+    for _ in range(work.repeats):
+        back.receive_into(gradient, WITHIN_S)
+        for start in range(0, work.rows, step):
+            chunk = z[start : start + step]
+            np.frombuffer(frame.payload, np.float64, chunk.size)[:] = chunk.ravel()
+            out.send_frame(frame.prefix(chunk.nbytes), WITHIN_S)
+
+
+def owner_in_shares(bench: Bench, work: Work, z: np.ndarray, key: bytes) -> None:
+    grid = bench.grid(work.kind)
+    deviations = np.full(work.width, NOISE_SD * grid.scale)
+    source = NoiseSource()
+    drawn = source.skellam(work.rows, deviations)
+    sender = ShareSender(bench.mesh, bench.committee, grid.field, work.width, WITHIN_S)
+    gate = OwnerGate(
+        GateRules(
+            manifest=MANIFEST,
+            attempt=0,
+            recipient_key=key,
+            cohort_rows=work.rows,
+            width=work.width,
+            epochs=1 << 20,
+            batch_floor=16,
+            numbers_cap=1 << 30,
+        )
+    )
+
+    def chunks(rows: np.ndarray) -> Iterator[Elements]:
+        step = chunk_rows(work.width)
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            steps, _ = grid.quantise(z[some])
+            noise = source.skellam(len(some), deviations) if work.draw_noise else drawn[some]
+            yield grid.elements(steps, noise)
+
+    orders = bench.mesh.of(bench.recipient, topology.ORDERS)
+    for _ in range(work.repeats):
+        admitted = gate.admit(orders.receive(WITHIN_S, limit=1 << 28))
+        elements = len(admitted.rows) * work.width
+        sender.send(admitted.header_bytes, elements, chunks(admitted.rows))
+
+
+def play_member(bench: Bench, works: list[Work], key: bytes) -> None:
+    for work in works:
+        if work.kind == CLEAR:
+            continue
+        field = field_named(work.kind)
+        adder = Adder(
+            bench.mesh,
+            bench.owners,
+            bench.recipient,
+            field,
+            work.width,
+            recipient_key=key,
+            manifest=MANIFEST,
+            attempt=0,
+            deadline_s=WITHIN_S,
+        )
+        add = adding(field)
+        for _ in range(work.repeats):
+            own, header = adder.next_header(WITHIN_S)
+            adder.add_round(own, header, add)
+
+
+def play_recipient(bench: Bench, works: list[Work]) -> None:
+    results = {}
+    for work in works:
+        run = in_clear if work.kind == CLEAR else in_shares
+        want = sum(features(i, work) for i in range(len(bench.owners)))
+        seconds, opened = run(bench, work)
+        error = float(np.abs(opened - want).max())
+        allowed = 0.0 if work.kind == CLEAR else 8 * NOISE_SD * len(bench.owners) ** 0.5
+        if error > allowed + 1e-9:
+            raise SystemExit(f"{work.name}: the sum is off by {error}")
+        results[work.name] = seconds
+    say({"seconds": results})
+
+
+def in_clear(bench: Bench, work: Work) -> tuple[list[float], np.ndarray]:
+    ins = [bench.mesh.of(owner, CLEAR) for owner in bench.owners]
+    outs = [bench.mesh.to(owner, BACK) for owner in bench.owners]
+    step = chunk_rows(work.width)
+    buffers = [memoryview(bytearray(step * work.width * 8)) for _ in ins]
+    gradient = bytes(work.rows * work.width * 4 if work.rounds else 4)
+    seconds = []
+    total = np.empty((work.rows, work.width))
+    for _ in range(work.repeats):
+        began = time.perf_counter()
+        for out in outs:
+            out.send(gradient, WITHIN_S)
+        for start in range(0, work.rows, step):
+            chunk = total[start : start + step]
+            for place, (inbound, buffer) in enumerate(zip(ins, buffers, strict=True)):
+                inbound.receive_into(buffer, WITHIN_S)
+                term = np.frombuffer(buffer, np.float64, chunk.size).reshape(chunk.shape)
+                if place:
+                    chunk += term
+                else:
+                    chunk[:] = term
+        seconds.append(time.perf_counter() - began)
+    return seconds, total
+
+
+def in_shares(bench: Bench, work: Work) -> tuple[list[float], np.ndarray]:
+    opener = Opener(
+        bench.mesh,
+        bench.owners,
+        bench.committee,
+        bench.grid(work.kind),
+        work.width,
+        session_key=bench.key,
+        manifest=MANIFEST,
+        attempt=0,
+        deadline_s=WITHIN_S,
+    )
+    rows = np.arange(work.rows, dtype="<u4")
+    gradient = None
+    seconds = []
+    for _ in range(work.repeats):
+        began = time.perf_counter()
+        opened = opener.open("train", rows, gradient)
+        seconds.append(time.perf_counter() - began)
+        gradient = np.zeros((work.rows, work.width), "<f4")
+    return seconds, opened
+
+
+def main() -> None:
+    me, owners, members, works = sys.argv[1:5]
+    bench = Bench(me, int(owners), int(members))
+    planned = [Work(**work) for work in json.loads(works)]
+    key = bench.join()
+    if me.startswith("owner"):
+        play_owner(bench, planned, key)
+    elif me.startswith("member"):
+        play_member(bench, planned, key)
+    else:
+        play_recipient(bench, planned)
+    bench.mesh.finish()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    say({"name": me, "peak_mb": peak})
+    os._exit(0)
+
+
+main()
