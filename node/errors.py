@@ -20,6 +20,9 @@ from protocol.errors import LocalProtocolError
 APPLICATION_CODE_BASE = 1000
 """JSON-RPC 2.0 leaves every code outside -32768..-32000 to applications; ours are positive."""
 
+_LONGEST_NAME = 64
+"""Comparing takes time in proportion to the product of two lengths, and a stranger chooses one."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it: 128 + SIGINT."""
 
@@ -180,5 +183,5 @@ def nearest(word: str, known: list[str]) -> str | None:
     """The member of `known` that `word` was probably meant to be, or None if none is near."""
     from difflib import get_close_matches  # noqa: PLC0415  only when something was misspelt
 
-    matches = get_close_matches(word, known, n=1, cutoff=0.6)
+    matches = get_close_matches(word[:_LONGEST_NAME], known, n=1, cutoff=0.6)
     return matches[0] if matches else None

@@ -104,11 +104,12 @@ class Dispatcher:
             return None
         return answer | {"id": request["id"]}
 
-    async def _call(self, request: dict[str, Any], number: int) -> Any:
+    async def _call(self, request: dict[str, Any], number: int) -> msgspec.Raw:
+        """The result, already as JSON: one that cannot be written is a bug of its method too."""
         method = self._method(request["method"])
         parameters = _parameters(method, request.get("params", {}))
         try:
-            return to_json(await method.run(parameters))
+            return msgspec.Raw(msgspec.json.encode(to_json(await method.run(parameters))))
         except Fault as fault:
             logger.info("refused", method=method.name, kind=fault.kind, sentence=fault.sentence)
             raise

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +63,9 @@ class Calls:
     async def bad_argument(self, _parameters: Parameters) -> None:
         raise RemoteProtocolError("'zz' is not 32 bytes in hexadecimal")
 
+    async def unwritable(self, _parameters: Parameters) -> str:
+        return "\ud800"
+
     async def bug(self, _parameters: Parameters) -> None:
         raise KeyError("secret detail")
 
@@ -79,6 +83,7 @@ class Calls:
                 Method("found", self.found),
                 Method("refuse", self.refuse),
                 Method("bad_argument", self.bad_argument),
+                Method("unwritable", self.unwritable),
                 Method("bug", self.bug),
             ]
         )
@@ -253,6 +258,15 @@ async def test_a_bug_is_told_by_number_and_hides_its_detail() -> None:
     assert error["code"] == -32603
     assert "secret detail" not in json.dumps(error)
     assert error["data"]["request"] == 1
+
+
+async def test_a_result_that_no_json_can_carry_is_a_bug_of_its_method() -> None:
+    assert (await call("unwritable"))["error"]["code"] == -32603
+
+
+async def test_a_long_misspelling_costs_little() -> None:
+    with trio.fail_after(1):
+        assert (await call("subtrac" * 100_000))["error"]["code"] == -32601
 
 
 async def test_bytes_go_out_as_hexadecimal_and_types_as_objects() -> None:
