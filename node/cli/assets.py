@@ -78,9 +78,21 @@ def compose(context: typer.Context, file: FileArgument, json: Json = False) -> N
     answer(context, "algorithm_compose", json, **table_from(file))
 
 
-def negotiate(context: typer.Context, algorithm: AlgorithmArgument, json: Json = False) -> None:
+def negotiate(
+    context: typer.Context,
+    algorithm: AlgorithmArgument,
+    child: Annotated[
+        list[str] | None, typer.Option(metavar="CDT", help="Ask for this child only; repeatable.")
+    ] = None,
+    uses: Annotated[int | None, typer.Option(help="How many uses to ask for.")] = None,
+    valid: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="How long the grant is to hold.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Ask every owner of an algorithm's children for its grant."""
-    answer(context, "negotiation_start", json, algorithm=algorithm)
+    asked = {"children": child or None, "uses": uses, "valid_s": valid}
+    answer(context, "negotiation_start", json, algorithm=algorithm, **asked)
 
 
 @negotiations.command("list")

@@ -6,6 +6,8 @@ would obey (escape sequences) is replaced.
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -16,31 +18,38 @@ from rich.tree import Tree
 _WIDTH_WITHOUT_TERMINAL = 240
 
 
-def console() -> Console:
-    """stdout; wide where no terminal cuts it, so that ids stay in one piece."""
-    width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
-    return Console(width=width, highlight=False, markup=False, emoji=False)
-
-
 def print_value(value: Any) -> None:
     """Any JSON value: a list of objects as a table, an object as names beside values."""
-    screen = console()
-    if isinstance(value, list):
-        _print_list(screen, "", value)
-    elif isinstance(value, dict):
-        _print_object(screen, value)
-    else:
-        screen.print(Text(plain(value)))
+    with _screen() as screen:
+        if isinstance(value, list):
+            _print_list(screen, "", value)
+        elif isinstance(value, dict):
+            _print_object(screen, value)
+        else:
+            screen.print(Text(plain(value)))
 
 
 def print_tree(value: dict[str, Any]) -> None:
     """An object whose `children` are objects of the same kind, as a tree."""
-    console().print(_branch(value))
+    with _screen() as screen:
+        screen.print(_branch(value))
+
+
+@contextmanager
+def _screen() -> Iterator[Console]:
+    """stdout; wide where no terminal cuts it, so that ids stay in one piece."""
+    width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
+    screen = Console(width=width, highlight=False, markup=False, emoji=False)
+    with screen.capture() as capture:
+        yield screen
+    # rich fills every cell with spaces up to its column's width, the last one too
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    sys.stdout.write("".join(line + "\n" for line in lines))
 
 
 def plain(value: Any) -> str:
     """`value` on one line, without anything that a terminal would obey."""
-    if value is None:
+    if value is None or value == "":
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -49,18 +58,32 @@ def plain(value: Any) -> str:
 
 
 def _print_object(screen: Console, value: dict[str, Any]) -> None:
-    simple = {name: each for name, each in value.items() if not _is_table(each)}
+    if not value:
+        screen.print("none")
+        return
+    rows = list(_flat(value))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, each in simple.items():
-        grid.add_row(Text(plain(name), style="bold"), Text(_cell(each)))
-    if simple:
+    for name, each in rows:
+        if not _is_table(each):
+            grid.add_row(Text(name, style="bold"), Text(_cell(each)))
+    if grid.row_count:
         screen.print(grid)
-    for name, each in value.items():
+    for name, each in rows:
         if _is_table(each):
             screen.print()
-            _print_list(screen, plain(name), each)
+            _print_list(screen, name, each)
+
+
+def _flat(value: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of an object and of the objects inside, whose names stand behind its own."""
+    for name, each in value.items():
+        words = f"{above}{plain(name)}"
+        if isinstance(each, dict) and each:
+            yield from _flat(each, words + " ")
+        else:
+            yield words, each
 
 
 def _print_list(screen: Console, title: str, rows: list[Any]) -> None:

@@ -50,9 +50,16 @@ def task_settle(context: typer.Context, task: TaskArgument, json: Json = False) 
 
 
 @session.command("start")
-def session_start(context: typer.Context, task: TaskArgument, json: Json = False) -> None:
+def session_start(
+    context: typer.Context,
+    task: TaskArgument,
+    seed: Annotated[
+        int | None, typer.Option(help="Settles the recipient's split; drawn if left out.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Propose a session of an attested task to all its parties."""
-    answer(context, "session_start", json, task=task)
+    answer(context, "session_start", json, task=task, seed=seed)
 
 
 @session.command("list")

@@ -8,13 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 
+from node.api import table
 from node.cli import calls, nodes, output, program
 from node.errors import KINDS, Fault
 from node.keys import Password, unlock
+
+if TYPE_CHECKING:
+    from node.api.rooms import Rooms
 
 CDT = "0x" + "ab" * 32
 
@@ -72,6 +77,11 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"cdt show {CDT}", "cdt_show", {"cdt": CDT}),
     (f"cdt tree {CDT}", "cdt_tree", {"cdt": CDT}),
     (f"negotiate {CDT}", "negotiation_start", {"algorithm": CDT}),
+    (
+        f"negotiate {CDT} --child {CDT} --child 0x01 --uses 2 --valid 60",
+        "negotiation_start",
+        {"algorithm": CDT, "children": [CDT, "0x01"], "uses": 2, "valid_s": 60},
+    ),
     ("negotiations list", "negotiation_list", {}),
     ("negotiations show n1", "negotiation_show", {"id": "n1"}),
     ("grants list", "grant_list", {}),
@@ -86,6 +96,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"task show {CDT}", "task_show", {"task": CDT}),
     (f"task settle {CDT}", "task_settle", {"task": CDT}),
     (f"session start {CDT}", "session_start", {"task": CDT}),
+    (f"session start {CDT} --seed 7", "session_start", {"task": CDT, "seed": 7}),
     ("session list", "session_list", {}),
     (f"session show {CDT}", "session_show", {"session": CDT}),
     (f"session stop {CDT}", "session_stop", {"session": CDT}),
@@ -111,6 +122,22 @@ def test_a_command_asks_its_method_and_shows_the_answer(
     assert (status, err) == (0, "")
     assert json.loads(out) == daemon.result
     assert daemon.heard == [(method, parameters)] * 2
+
+
+FROM_FILES = {"algorithm_compose", "terms_explain"}
+
+
+def test_the_daemon_has_exactly_these_methods_with_these_parameters() -> None:
+    methods = {method.name: method for method in table(cast("Rooms", None))}
+    assert {method for _, method, _ in COMMANDS} | FROM_FILES == set(methods)
+    for _, method, parameters in COMMANDS:
+        msgspec.convert(parameters, methods[method].parameters)
+
+
+def test_every_method_explains_itself_by_a_summary_and_an_example_that_fits() -> None:
+    for method in table(cast("Rooms", None)):
+        assert method.summary, method.name
+        msgspec.convert(dict(method.example), method.parameters)
 
 
 @pytest.mark.parametrize("command", ["compose", "terms explain"])
@@ -218,19 +245,14 @@ def shown(capsys: pytest.CaptureFixture[str], value: Any) -> str:
 
 
 def test_values_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(
-        capsys,
-        {
-            "name": "a",
-            "ok": True,
-            "nothing": None,
-            "rows": [{"x": 1, "y": [1, 2]}, {"z": {"k": "v"}}],
-        },
+    value = {"name": "a", "ok": True, "void": None, "inner": {"x": 1, "deep": {"y": ""}}}
+    assert shown(capsys, value) == (
+        "name          a\nok            yes\nvoid          -\ninner x       1\ninner deep y  -\n"
     )
-    words = text.split()
-    for word in ("name", "a", "yes", "-", "rows", "x", "y", "z", "1,", "k", "v"):
-        assert word in words
-    assert shown(capsys, []) == "none\n"
+    text = shown(capsys, {"rows": [{"x": 1, "y": [1, 2]}, {"z": {"k": "v"}}]})
+    assert text == "\nrows\nx  y     z\n1  1, 2  -\n-  -     k v\n"
+    for empty in ([], {}):
+        assert shown(capsys, empty) == "none\n"
     assert shown(capsys, ["b", "c"]) == "b\nc\n"
     assert shown(capsys, None) == "-\n"
     assert CDT in shown(capsys, [{"cdt": CDT, "owner": CDT}])
