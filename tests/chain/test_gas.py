@@ -1,7 +1,7 @@
 """Gas of every function on a real chain, pinned: a change that costs more must say so.
 
-Keys, ids and times are fixed, so the figures repeat exactly. `python -m pytest
-tests/chain/test_gas.py --write-gas` is not needed: delete the file and run, and it is made anew.
+Keys, ids and times are fixed, so the figures repeat exactly. Whoever changes a contract deletes
+tests/vectors/gas.json and runs this again.
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 
 import pytest
-import trio
 from eth_account import Account as EthAccount
 
 from chain import contracts
@@ -61,8 +60,7 @@ class Run:
             }
         )
         digest = await ask("eth_sendRawTransaction", hexadecimal(bytes(signed.raw_transaction)))
-        while (receipt := await ask("eth_getTransactionReceipt", digest)) is None:
-            await trio.sleep(0.002)
+        receipt = await self.accounts.receipt(digest)
         assert int(receipt["status"], 16) == 1, name
         if name:
             self.gas[name] = int(receipt["gasUsed"], 16) // share

@@ -14,6 +14,7 @@ from eth_account import Account as EthAccount
 from eth_account.signers.local import LocalAccount
 
 from chain.compile import FOLDER
+from chain.contracts import witness_arguments
 from chain.deployment import created_address
 from chain.identities import dues_hash, task_id
 from chain.values import ALGORITHM, DATA, Due, Node, SignedBy, TaskTerms, fields_of
@@ -171,22 +172,21 @@ class World:
     def state(self, terms: TaskTerms) -> int:
         return int(self.market.records(self.task_id(terms))[0]) & 255
 
-    def dues(
-        self,
-        terms: TaskTerms,
-        nodes: Sequence[Node],
-        owners: dict[bytes, LocalAccount],
-        price: int = 5,
-        unit: int = 0,
-    ) -> list[Due]:
-        ids = [terms.cdt]
-        found = []
-        composites = {child for node in nodes for child in node.children}
-        for node, parent in zip(nodes, ids, strict=False):
-            for child in node.children:
-                found.append(Due(child, parent, self.account(owners[child]), price, unit))
-        del composites
-        return found
+    def attest(self, who: LocalAccount, terms: TaskTerms, nodes: Sequence[Node]) -> list[Due]:
+        composites, children, read = witness_arguments(nodes)
+        texts = [(address(creator), *rest) for creator, *rest in composites]
+        with self.as_(who):
+            self.market.attest(self.values(terms), texts, children, read, b"\x03" * 32)
+        dues = self.events(self.market, "Attested")[0].dues
+        return [Due(d[0], d[1], self.raw(d[2]), d[3], d[4]) for d in dues]
+
+    @staticmethod
+    def raw(text: Any) -> Account:
+        return Account(bytes.fromhex(str(text)[2:]))
+
+    @staticmethod
+    def events(contract: Any, name: str) -> list[Any]:
+        return [e for e in contract.get_logs() if type(e).__name__ == name]
 
     def receipt(
         self, key: LocalAccount, terms: TaskTerms, dues: Sequence[Due], amounts: Sequence[int]
