@@ -33,7 +33,8 @@ registry = "{registry}"
 market = "{market}"
 token = "{token}"
 block = {block}
-confirmations = 1
+# 0: anvil makes a block for each transaction and none after it; a live chain needs more.
+confirmations = 0
 """
 
 _CHAIN_TO_FILL = """

@@ -314,7 +314,7 @@ def test_init_makes_a_private_node_that_config_check_accepts(
         made["account"],
     )
     config = json.loads(run("-d", folder, "config", "show", "--json")[1])
-    assert config["chain"] == chain | {"confirmations": 1, "poll_s": 1.0}
+    assert config["chain"] == chain | {"confirmations": 0, "poll_s": 1.0}
     assert (config["network"], config["rpc"]) == ("trial", {"port": 7001})
 
 
