@@ -26,6 +26,10 @@ from node.errors import Fault
 NETWORK = "demo"
 PURPOSE = "credit-risk-model"
 OPERATION = "shared-features"
+MEMBER_OPERATION = "committee-member"
+ARBITER = "0x" + "a7b17e50" * 5
+"""Who would decide a dispute: an account of none of the four, as the contract demands."""
+
 TOKEN_UNIT = 10**18
 PRICES = {
     BANK_A: (TOKEN_UNIT // 1000, "row"),
@@ -96,15 +100,16 @@ def configuration(
     own: Organisation, organisations: Mapping[str, Organisation], chain: Mapping[str, Any]
 ) -> str:
     """The northbund.toml of one organisation."""
+    regulator = organisations[REGULATOR_D].account
     tables: list[tuple[str, Mapping[str, Any]]] = [
         ("", {"name": own.name, "network": NETWORK}),
         ("[listen]", {"libp2p": own.multiaddr, "data_host": "127.0.0.1"}),
         (
             "[chain]",
             {key: chain[key] for key in ("url", "chain_id", "registry", "market", "token")}
-            | {"confirmations": 1, "poll_s": 0.1},
+            | {"confirmations": 0, "poll_s": 0.1},
         ),
-        ("[trust]", {"attesters": [organisations[REGULATOR_D].account]}),
+        ("[trust]", {"attesters": [regulator], "decider": ARBITER}),
     ]
     for other in organisations.values():
         if other.name != own.name:
@@ -136,7 +141,10 @@ def _assets(own: Organisation) -> list[tuple[str, Mapping[str, Any]]]:
         compute = {"name": f"compute-{own.name}", "description": "one seat in a committee"}
         tables += [
             ("[compute]", compute),
-            ("[compute.terms]", _parties() | {"price": price, "price_unit": unit}),
+            (
+                "[compute.terms]",
+                _parties(MEMBER_OPERATION) | {"price": price, "price_unit": unit},
+            ),
         ]
     if own.name == REGULATOR_D:
         vouches = {"operations": [OPERATION], "purposes": [PURPOSE], "recipients": [FINTECH_C]}
@@ -160,19 +168,19 @@ def _bank(name: str) -> list[tuple[str, Mapping[str, Any]]]:
     dataset = {"name": f"applicants-{name[-1]}", "path": "applicants.csv", "id": "id"}
     return [
         ("[[datasets]]", dataset | {"description": f"what {name} knows", "features": features}),
-        ("[datasets.terms]", _parties() | limits),
+        ("[datasets.terms]", _parties(OPERATION) | limits),
         ("[datasets.terms.parameters]", {"width": {"max": WIDTH_MAX}}),
     ]
 
 
-def _parties() -> dict[str, Any]:
+def _parties(operation: str) -> dict[str, Any]:
     return {
-        "operations": [OPERATION],
+        "operations": [operation],
         "counterparties": [FINTECH_C],
         "recipients": [FINTECH_C],
         "purposes": [PURPOSE],
         "attesters": [REGULATOR_D],
-        "deciders": [REGULATOR_D],
+        "deciders": [ARBITER],
         "valid_for_days": 30,
         "uses": 5,
     }
