@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
+from chain.errors import ChainError
 from node import log
+from node.chain_faults import fault_of
 from node.config_reading import sentence_of
 from node.errors import Fault, nearest
 from node.json_values import to_json
@@ -115,6 +117,8 @@ class Dispatcher:
             raise
         except RemoteProtocolError as error:  # an argument that no rule of the protocol allows
             raise Fault("parameters-invalid", f"{method.name}: {error}") from None
+        except ChainError as error:
+            raise fault_of(error) from None
         except Exception as error:
             logger.exception("a method failed", method=method.name, request=number)
             raise Fault(

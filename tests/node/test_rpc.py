@@ -10,6 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chain.errors import ContractsMissing
 from node import log
 from node.errors import Fault
 from node.openrpc import OPENRPC_VERSION
@@ -63,6 +64,9 @@ class Calls:
     async def bad_argument(self, _parameters: Parameters) -> None:
         raise RemoteProtocolError("'zz' is not 32 bytes in hexadecimal")
 
+    async def no_contracts(self, _parameters: Parameters) -> None:
+        raise ContractsMissing("no contract at 0x01 (Registry)")
+
     async def unwritable(self, _parameters: Parameters) -> str:
         return "\ud800"
 
@@ -83,6 +87,7 @@ class Calls:
                 Method("found", self.found),
                 Method("refuse", self.refuse),
                 Method("bad_argument", self.bad_argument),
+                Method("no_contracts", self.no_contracts),
                 Method("unwritable", self.unwritable),
                 Method("bug", self.bug),
             ]
@@ -251,6 +256,11 @@ async def test_a_fault_keeps_kind_remedy_and_data() -> None:
 
 async def test_an_argument_that_the_protocol_refuses_is_the_callers() -> None:
     assert (await call("bad_argument"))["error"]["code"] == -32602
+
+
+async def test_the_chains_refusals_are_faults() -> None:
+    error = (await call("no_contracts"))["error"]
+    assert (error["code"], error["message"]) == (1042, "no contract at 0x01 (Registry)")
 
 
 async def test_a_bug_is_told_by_number_and_hides_its_detail() -> None:
