@@ -24,10 +24,12 @@ B13 a failed dial blocks the peer for a minute                  `Guard.dial`
 B14 a stopped process stays connected for ever                  `Guard.ping`, `Guard.sever`
 B15 half-open streams never end                                 node.streams, timeouts
 B16 a publish over the size limit vanishes                      `Guard.publish`
-B19 a stream's receive window is announced but not enforced     `BoundedYamux`
+B19 a stream's receive window is announced but not enforced     `_bound_buffers`
 B20 of several TCP addresses of a peer only one is dialled      `Guard.dial`
 B21 closing a connection configures the root logger             `_quiet_logs`
 B22 a protocol name may have any length                         `_read_short_line`
+B23 what a peer says of itself is remembered for ever           `Guard.forget`
+B24 the cache of seen messages leaves a thread behind           `open_guard`
 
 Logs: the library writes through `libp2p.*` loggers that do not propagate and have no handler, so
 its warnings would reach stderr as bare text, and a peer can cause them at will. They are rewritten
@@ -87,7 +89,7 @@ log = get_logger("node.libp2p")
 LIBRARY_LINES_PER_MINUTE = 30
 NEGOTIATION_LINE_LIMIT = 1_024
 PING_SIZE = 32
-CONNECTION_BUFFER_LIMIT = 8 * 1_048_576
+CONNECTION_BUFFER_LIMIT = 4 * 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,19 +224,23 @@ def mend_library() -> None:
     rpc_queue.RpcQueue.__init__.__defaults__ = (1_024, rpc_queue.DefaultMaxMessageSize)  # B10
 
 
-class BoundedYamux(Yamux):
+def _bound_buffers(muxed: Any) -> None:
     """B19: a connection that holds more unread bytes than the limit is closed.
 
     The library only warns when a peer writes past the window that it was given, so without this
     one peer can fill the memory through a stream that nobody reads. TooSlowError is what the
-    library's reading loop takes as the order to close the connection.
+    library's reading loop takes as the order to close the connection. A subclass of Yamux would
+    be plainer, but the library makes its own class whatever it is configured with.
     """
+    inner = muxed._read_data_body
 
-    async def _read_data_body(self, length: int) -> bytes:
-        held = sum(len(buffer) for buffer in self.stream_buffers.values())
+    async def read_data_body(length: int) -> bytes:
+        held = sum(len(buffer) for buffer in muxed.stream_buffers.values())
         if held + length > CONNECTION_BUFFER_LIMIT:
             raise trio.TooSlowError(f"{held} unread bytes")
-        return await super()._read_data_body(length)
+        return bytes(await inner(length))
+
+    muxed._read_data_body = read_data_body
 
 
 class SafePubsub(Pubsub):
@@ -298,7 +304,7 @@ def _contain_streams(host: Any, limits: Limits, watcher: Watcher) -> None:
 
 
 def _admit_by_peer(swarm: Any, watcher: Watcher) -> None:
-    """The library has no gate by peer id."""
+    """The library has no gate by peer id. Every connection passes here before it is used."""
     inner = swarm.add_conn
 
     async def add_conn(muxed: Any, direction: str = "unknown") -> Any:
@@ -306,6 +312,7 @@ def _admit_by_peer(swarm: Any, watcher: Watcher) -> None:
         if reason is not None:
             await _quietly(muxed.secured_conn.close)
             raise SwarmException(f"{muxed.peer_id} is refused: {reason}")
+        _bound_buffers(muxed)
         return await inner(muxed, direction)
 
     swarm.add_conn = add_conn
@@ -367,13 +374,15 @@ def _counted(counter: Counter[str], key: str) -> Iterator[None]:
 class _Changes:
     """A libp2p notifee that tells of peers coming and going."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, guard: "Guard", watcher: Watcher) -> None:
+        self._guard = guard
         self._watcher = watcher
 
     async def connected(self, _network: Any, connection: Any) -> None:
         self._watcher.changed(str(connection.muxed_conn.peer_id))
 
     async def disconnected(self, _network: Any, connection: Any) -> None:
+        self._guard.forget(connection.muxed_conn.peer_id)
         self._watcher.changed(str(connection.muxed_conn.peer_id))
 
     async def opened_stream(self, _network: Any, _stream: Any) -> None: ...
@@ -403,7 +412,7 @@ class Guard:
         """
         _contain_streams(self._host, self._limits, watcher)
         _admit_by_peer(self._swarm, watcher)
-        self._swarm.register_notifee(_Changes(watcher))
+        self._swarm.register_notifee(_Changes(self, watcher))
         await self._swarm.listen(*(Multiaddr(address) for address in addresses))
         return tuple(str(address) for address in self._host.get_transport_addrs())
 
@@ -422,6 +431,11 @@ class Guard:
             for connection in self._swarm.get_connections(peer)
             if not connection.is_closed and not connection.muxed_conn.event_shutting_down.is_set()
         ]
+
+    def forget(self, peer: Any) -> None:
+        """What a peer that left said of itself is gone from memory (B23)."""
+        if not self._open(peer):
+            self._swarm.peerstore.clear_peerdata(peer)
 
     def remote_address(self, peer_id: str) -> str | None:
         """`ip:port` from which or to which the peer is connected, None if it is not."""
@@ -569,7 +583,7 @@ def _build(private_key: bytes, network_key: bytes | None, limits: Limits) -> Any
     host = new_host(
         key_pair=keys,
         sec_opt={NOISE_PROTOCOL: Noise(keys, noise_privkey=create_noise_key_pair().private_key)},
-        muxer_opt={TProtocol(YAMUX_PROTOCOL): BoundedYamux},
+        muxer_opt={TProtocol(YAMUX_PROTOCOL): Yamux},
         psk=network_key.hex() if network_key is not None else None,
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
@@ -631,11 +645,13 @@ async def open_guard(
         try:
             yield Guard(host, pubsub, topic, limits)
         finally:
-            await _close(host, swarm, limits)
+            await _close(host, limits)
+            pubsub.seen_messages.stop()  # B24
 
 
-async def _close(host: Any, swarm: Any, limits: Limits) -> None:
+async def _close(host: Any, limits: Limits) -> None:
     """B9. All connections at once: in order the library takes 0.2 s for each."""
+    swarm = host.get_network()
     with trio.move_on_after(limits.stop_timeout_s) as scope:
         scope.shield = True
         async with trio.open_nursery() as nursery:

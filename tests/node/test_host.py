@@ -262,7 +262,7 @@ async def test_a_closed_network_admits_only_holders_of_its_key() -> None:
         assert await member.request(one.peer_id, ECHO, b"", timeout_s=5) == b"echo "
         for host in (stranger, outsider):
             with pytest.raises((PeerUnreachable, PeerTimeout)):
-                await host.request(one.peer_id, ECHO, b"", timeout_s=2)
+                await host.request(one.peer_id, ECHO, b"", timeout_s=0.7)
 
 
 async def test_a_dropped_connection_is_made_again() -> None:
