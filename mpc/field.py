@@ -10,7 +10,7 @@ the elements that are kept.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -84,14 +84,41 @@ class PrimeField(ABC):
         half = self.modulus // 2
         if values.size and (int(values.max()) > half or int(values.min()) < -half):
             raise OverflowError(f"an integer beyond +-{half} does not fit {self.name}")
-        lifted = values + ((values >> np.int64(63)) & np.int64(self.modulus))
-        return lifted.astype(self.dtype, copy=False)
+        return self.lift(values)
+
+    def lift(self, values: npt.NDArray[np.int64]) -> Elements:
+        """`from_integers` for values whose magnitude the caller has checked."""
+        lifted = values >> np.int64(63)
+        lifted &= np.int64(self.modulus)
+        lifted += values
+        return lifted.view("<u8").astype(self.dtype, copy=False)
 
     def to_integers(self, values: Elements) -> npt.NDArray[np.int64]:
         """Elements as signed integers in [-(p-1)/2, (p-1)/2], shape kept."""
-        signed = values.astype(np.int64)
-        signed -= (signed >> np.int64(self.bits - 1)) * np.int64(self.modulus)
-        return signed
+        wide: npt.NDArray[np.int64] = values.astype("<u8", copy=False).view("<i8")
+        above = wide >> np.int64(self.bits - 1)
+        above *= np.int64(-self.modulus)
+        above += wide
+        return above
+
+    def weigh(self, weights: Sequence[int], terms: Sequence[Elements]) -> Elements:
+        """The sum of `weights[i] * terms[i]`, as a new array; weights are any integers.
+
+        Where the weights are as small as those of three or four members are, it is one sum that
+        is reduced once: a negative weight counts the inverse p - x.
+        """
+        small = [w - self.modulus if w > self.modulus // 2 else w for w in weights]
+        if sum(map(abs, small)) * self.modulus >= 1 << min(64, 2 * self.bits):
+            total = self.scale(terms[0], weights[0])
+            for weight, term in zip(weights[1:], terms[1:], strict=True):
+                self.add_into(total, self.scale(term, weight))
+            return total
+        offset = np.uint64(self.modulus * sum(-w for w in small if w < 0))
+        wide = np.full(terms[0].size, offset, np.uint64)
+        for weight, term in zip(small, terms, strict=True):
+            part = term if abs(weight) == 1 else np.multiply(term, abs(weight), dtype=np.uint64)
+            np.add(wide, part, out=wide) if weight > 0 else np.subtract(wide, part, out=wide)
+        return self.fold(wide).astype(self.dtype, copy=False)
 
     def __repr__(self) -> str:
         return f"GF(2^{self.bits}-1)"
@@ -180,6 +207,18 @@ class Mersenne31(PrimeField):
         wide = left.astype(np.uint64)
         wide *= right
         return self.fold(wide).astype(self.dtype)
+
+    def weigh(self, weights: Sequence[int], terms: Sequence[Elements]) -> Elements:
+        """As in the base, but for weights of one or two by additions in 32 bits: half the bytes."""
+        small = [w - self.modulus if w > self.modulus // 2 else w for w in weights]
+        if max(map(abs, small)) > 2:
+            return super().weigh(weights, terms)
+        total = np.zeros(terms[0].size, self.dtype)
+        for weight, term in zip(small, terms, strict=True):
+            signed = self.negate(term) if weight < 0 else term
+            for _ in range(abs(weight)):
+                self.add_into(total, signed)
+        return total
 
 
 M61: Final = Mersenne61()

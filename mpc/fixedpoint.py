@@ -71,12 +71,15 @@ class Grid:
 
         NotANumberError if one is NaN or infinite.
         """
-        steps = np.rint(np.ldexp(values, self.fraction_bits))
-        if not np.isfinite(steps).all():
-            raise NotANumberError("a value to be shared is NaN or infinite")
-        bound = float(self.clip_steps)
-        clipped = int(np.count_nonzero(np.abs(steps) > bound))
-        if clipped:
+        with np.errstate(over="ignore"):
+            steps = values * float(self.scale)  # exact: a power of two
+        np.rint(steps, out=steps)
+        bound, clipped = float(self.clip_steps), 0
+        # NaN passes through both extremes, so one comparison clears the usual case.
+        if steps.size and not (steps.max() <= bound and steps.min() >= -bound):
+            if not np.isfinite(values).all():
+                raise NotANumberError("a value to be shared is NaN or infinite")
+            clipped = int(np.count_nonzero(np.abs(steps) > bound))
             np.clip(steps, -bound, bound, out=steps)
         return steps.astype(np.int64), clipped
 
@@ -94,11 +97,13 @@ class Grid:
         bound = self.steps_each
         if noisy.size and (int(noisy.max()) > bound or int(noisy.min()) < -bound):
             np.clip(noisy, -bound, bound, out=noisy)
-        return self.field.from_integers(noisy.ravel())
+        return self.field.lift(noisy.ravel())
 
     def reals(self, elements: Elements) -> npt.NDArray[np.float64]:
         """The reals that a sum of elements stands for, float64, flat."""
-        return np.ldexp(self.field.to_integers(elements).astype(np.float64), -self.fraction_bits)
+        reals = self.field.to_integers(elements).astype(np.float64)
+        reals *= 1.0 / self.scale  # exact: a power of two
+        return reals
 
 
 def grid_for(field: PrimeField, clip: float, contributors: int, *, noisy: bool) -> Grid:

@@ -91,6 +91,8 @@ class MpycCommittee:
         self._field = self._mpyc.finfields.GF(field.modulus)
         self._secure = self._mpyc.sectypes.SecFld(modulus=field.modulus)
         self._runtime = self._made(committee, mesh.me)
+        # MPyC's own handler prints the stack and stops the loop under whoever runs it.
+        self._loop.set_exception_handler(self._on_error)
         self._loop.run_until_complete(self._bounded(self._attach(committee, mesh.me)))
 
     def add(self, terms: Sequence[Elements], total: Elements) -> None:
@@ -177,6 +179,11 @@ class MpycCommittee:
                 lost("left the MPyC computation")
 
         return Exchanger(self._runtime, place if client else None)
+
+    def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        del loop
+        cause = context.get("exception") or context.get("message")
+        self._lose((), f"MPyC failed: {cause}")
 
     def _lose(self, blamed: tuple[str, ...], reason: str) -> None:
         if not self._lost.done():

@@ -117,11 +117,7 @@ def interpolate(
     field: PrimeField, points: tuple[int, ...], shares: Sequence[Elements], at: int = 0
 ) -> Elements:
     """The value at `at` of the polynomial of degree < len(points) through the shares."""
-    weights = lagrange(field.modulus, points, at)
-    total = field.scale(shares[0], weights[0])
-    for weight, share in zip(weights[1:], shares[1:], strict=True):
-        field.add_into(total, field.scale(share, weight))
-    return total
+    return field.weigh(lagrange(field.modulus, points, at), shares)
 
 
 def consistent(

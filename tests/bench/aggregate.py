@@ -16,6 +16,7 @@ from statistics import median
 import numpy as np
 
 from mpc.noise import NoiseSource
+from mpc.supervisor import WORKER_ENVIRONMENT
 
 PARTY = Path(__file__).parent / "aggregate_party.py"
 BULK = {"rows": 100_000, "width": 64, "rounds": 0}
@@ -99,7 +100,7 @@ def run_parties(works: list[dict[str, object]]) -> dict[str, list[float]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+            env=WORKER_ENVIRONMENT,
         )
         for name in names
     }
