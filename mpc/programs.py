@@ -93,7 +93,7 @@ class MpycCommittee:
         self._runtime = self._made(committee, mesh.me)
         # MPyC's own handler prints the stack and stops the loop under whoever runs it.
         self._loop.set_exception_handler(self._on_error)
-        self._loop.run_until_complete(self._bounded(self._attach(committee, mesh.me)))
+        self._drive(self._attach(committee, mesh.me))
 
     def add(self, terms: Sequence[Elements], total: Elements) -> None:
         """Write this member's share of the sum of all `terms` into `total`."""
@@ -116,7 +116,17 @@ class MpycCommittee:
         SessionError if a member is lost or the deadline passes. RemoteProtocolError if a member's
         bytes are not what MPyC sends.
         """
-        return self._loop.run_until_complete(self._bounded(program(self._runtime)))
+        return self._drive(program(self._runtime))
+
+    def _drive(self, work: Awaitable[Any]) -> Any:
+        task = self._loop.create_task(self._bounded(work))
+        try:
+            return self._loop.run_until_complete(task)
+        except RuntimeError:
+            if not self._lost.done():
+                raise
+        # MPyC stopped the loop because a program of its own failed: the task still says why.
+        return self._loop.run_until_complete(task)
 
     async def _bounded(self, work: Awaitable[Any]) -> Any:
         task = asyncio.ensure_future(work)
