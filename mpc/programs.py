@@ -140,8 +140,17 @@ class MpycCommittee:
             await task
         self._mesh.check()
         if self._lost.done():
-            self._lost.result()
+            self._raise_loss()
         raise SessionError(f"MPyC did not finish within {self._within_s:g} s")
+
+    def _raise_loss(self) -> None:
+        """SessionError: what the watch knows of a member that left, before it is named itself."""
+        try:
+            self._lost.result()
+        except SessionError as error:
+            for member in error.blamed:
+                raise self._mesh.watch.explain(member, error) from error
+            raise
 
     def _made(self, committee: Committee, me: str) -> Any:
         mpyc = self._mpyc

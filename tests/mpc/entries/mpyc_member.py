@@ -47,7 +47,7 @@ class Links:
     """Stands where the mesh is: only what programs asks of it."""
 
     def __init__(self, me, pipes):
-        self.me, self._pipes = me, pipes
+        self.me, self._pipes, self.watch = me, pipes, self
 
     def to(self, member, _label):
         return self._pipes[member]
@@ -56,6 +56,9 @@ class Links:
 
     def check(self):
         pass
+
+    def explain(self, _member, error):
+        return error
 
 
 class Payload:
@@ -94,6 +97,7 @@ def main() -> None:
         print("sum", total.tolist(), "square", [int(v) for v in value.value], flush=True)  # noqa: T201
     except (SessionError, RemoteProtocolError) as error:
         print("ended:", error, flush=True)  # noqa: T201
+        sys.stdin.read()  # who left first is to be named, not who left because of it
         os._exit(3)
     sys.stdin.read()  # others may still need what this member has sent
     os._exit(0)
