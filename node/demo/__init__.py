@@ -4,6 +4,7 @@ The demo stands outside the nodes: it drives them by commands and JSON-RPC alone
 package is free; `run` loads what it uses.
 """
 
+import os
 from pathlib import Path
 
 
@@ -13,6 +14,8 @@ def run(*, seed: int, folder: Path, keep: bool, clean: bool, as_json: bool) -> i
     Fault says what went wrong; every process that was started has ended then. KeyboardInterrupt
     passes through in the same way.
     """
+    # Before numpy is loaded: on matrices this small, threads of two processes only wait in turn.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from node.demo.scenario import end_earlier, play  # noqa: PLC0415
 
     if clean:

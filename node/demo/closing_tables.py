@@ -12,20 +12,28 @@ from node.demo.report import ATTACKS
 
 def show(console: Console, report: Mapping[str, Any]) -> None:
     """Prints the tables of one report."""
-    for table in (
-        _quality(report["auc"]),
-        _owners(report["openings"]),
-        _attacks(report["attack"]),
-        _gas(report["gas"]),
-        _payments(report["payments"]),
-        _stages(report),
+    openings = report["openings"]
+    opened = (
+        f"Opened to the fintech: {openings['numbers_opened']:,} numbers about "
+        f"{openings['rows']:,} applicants ({openings['rows_trained']:,} trained on, "
+        f"{openings['rows_evaluated']:,} held out)"
+    )
+    spent = f"{report['seconds']:.1f} s, at most {report['memory']['peak_mb']:.0f} MB in all"
+    for title, table in (
+        ("Defaults found: AUC on applicants never trained on", _quality(report["auc"])),
+        (opened, _owners(openings["owners"])),
+        ("The fintech attacks what it received (linear attack)", _attacks(report["attack"])),
+        ("Gas", _gas(report["gas"])),
+        ("Paid out of the escrow", _payments(report["payments"])),
+        (spent, _stages(report["stages"])),
     ):
         console.print()
+        console.print(Text(title, "bold"))
         console.print(table)
 
 
 def _quality(auc: Mapping[str, float]) -> Table:
-    table = _new("Defaults found: AUC on applicants never trained on", "trained on", "AUC")
+    table = _new("trained on", "AUC")
     for name, key in (
         ("bank A's facts alone", "a"),
         ("bank B's facts alone", "b"),
@@ -37,15 +45,9 @@ def _quality(auc: Mapping[str, float]) -> Table:
     return table
 
 
-def _owners(openings: Mapping[str, Any]) -> Table:
-    title = (
-        f"Opened to the fintech: {openings['numbers_opened']:,} numbers about {openings['rows']:,} "
-        f"applicants ({openings['rows_trained']:,} trained on, {openings['rows_evaluated']:,} held "
-        "out)"
-    )
-    heads = ("owner", "numbers for each row", "noise / deviation", "epsilon", "delta")
-    table = _new(title, *heads)
-    for name, owner in openings["owners"].items():
+def _owners(owners: Mapping[str, Any]) -> Table:
+    table = _new("owner", "numbers for each row", "noise / deviation", "epsilon", "delta")
+    for name, owner in owners.items():
         bound = owner["epsilon"]
         table.add_row(
             name,
@@ -59,8 +61,7 @@ def _owners(openings: Mapping[str, Any]) -> Table:
 
 
 def _attacks(attack: Mapping[str, Any]) -> Table:
-    title = "The fintech attacks what it received (linear attack)"
-    table = _new(title, "attack", "known rows", "whole rows", "of an unknown row", "income, R2")
+    table = _new("attack", "known rows", "whole rows", "of an unknown row", "income, R2")
     for kind, results in attack.items():
         for known, found in results.items():
             table.add_row(
@@ -74,7 +75,7 @@ def _attacks(attack: Mapping[str, Any]) -> Table:
 
 
 def _gas(gas: Mapping[str, Any]) -> Table:
-    table = _new("Gas", "transaction", "sent", "gas", "gas each")
+    table = _new("transaction", "sent", "gas", "gas each")
     for kind, spent in gas.items():
         each = spent["gas"] // max(1, spent["transactions"])
         table.add_row(kind, str(spent["transactions"]), f"{spent['gas']:,}", f"{each:,}")
@@ -82,23 +83,21 @@ def _gas(gas: Mapping[str, Any]) -> Table:
 
 
 def _payments(payments: Mapping[str, str]) -> Table:
-    table = _new("Paid out of the escrow", "to", "tokens")
+    table = _new("to", "tokens")
     for name, amount in payments.items():
         table.add_row(name, amount)
     return table
 
 
-def _stages(report: Mapping[str, Any]) -> Table:
-    memory = report["memory"]
-    title = f"{report['seconds']:.1f} s, at most {memory['peak_mb']:.0f} MB for all processes"
-    table = _new(title, "stage", "seconds")
-    for stage, seconds in report["stages"].items():
+def _stages(stages: Mapping[str, float]) -> Table:
+    table = _new("stage", "seconds")
+    for stage, seconds in stages.items():
         table.add_row(stage, f"{seconds:.2f}")
     return table
 
 
-def _new(title: str, *heads: str) -> Table:
-    table = Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False)
+def _new(*heads: str) -> Table:
+    table = Table(box=None, pad_edge=False)
     table.caption_justify = "left"
     for place, head in enumerate(heads):
         table.add_column(head, justify="left" if not place else "right", header_style="dim")

@@ -6,6 +6,7 @@ other widths and noises, are replayed in clear. Where bank A helps by telling it
 bank B's share and noise are left.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from node.demo.in_clear import Replay, Settings, Split, encoded, replay
 KNOWN_ROWS = (30, 300)
 WIDTHS = (1, 2, 4)
 NOISES = (0.0, 0.1, 0.3, 1.0, 3.0)
-_TRIALS = 3
+_TRIALS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +55,25 @@ class Scene:
 
 
 def attacks(scene: Scene, opened: Openings, settings: Settings, seed: int) -> dict[str, Any]:
-    """The attacks on one session: as it was, without noise, and with bank A's help."""
-    silent = scene.replayed(replace(settings, noise=0.0), seed)
-    noisy = scene.replayed(settings, seed)
+    """The attacks on one session: as it was, without noise, and with bank A's help.
+
+    Each is made several times, with other known applicants and, where it is replayed, another
+    training: scores are means, whole rows the most of any.
+    """
+    seeds = range(seed, seed + _TRIALS)
+    silent = [scene.replayed(replace(settings, noise=0.0), each) for each in seeds]
+    noisy = [scene.replayed(settings, each) for each in seeds]
     both, last = (BANK_A, BANK_B), (BANK_B,)
     return {
-        "with_noise": _each(scene, opened, both, seed),
-        "without_noise": _each(scene, silent.opened, both, seed),
-        "with_noise_bank_a_helps": _each(scene, noisy.alone, last, seed),
-        "without_noise_bank_a_helps": _each(scene, silent.alone, last, seed),
+        "with_noise": _each(scene, [opened] * _TRIALS, both, seed),
+        "without_noise": _each(scene, [each.opened for each in silent], both, seed),
+        "with_noise_bank_a_helps": _each(scene, [each.alone for each in noisy], last, seed),
+        "without_noise_bank_a_helps": _each(scene, [each.alone for each in silent], last, seed),
     }
 
 
 def frontier(scene: Scene, settings: Settings, seed: int) -> list[dict[str, float]]:
-    """AUC against what comes out, for several widths and noises; means of three replays.
+    """AUC against what comes out, for several widths and noises; means of several replays.
 
     The attack is the strongest of `attacks`: 300 known applicants and bank A's help.
     """
@@ -94,23 +100,31 @@ def frontier(scene: Scene, settings: Settings, seed: int) -> list[dict[str, floa
     return points
 
 
-def _each(scene: Scene, opened: Openings, banks: tuple[str, ...], seed: int) -> dict[str, Any]:
-    return {str(known): _plain(scene.attacked(opened, banks, known, seed)) for known in KNOWN_ROWS}
-
-
-def _plain(found: Recovered) -> dict[str, Any]:
+def _each(
+    scene: Scene, opened: Sequence[Openings], banks: tuple[str, ...], seed: int
+) -> dict[str, Any]:
     return {
-        "known_rows": found.known_rows,
-        "attacked_rows": found.rows,
-        "whole_rows": found.whole_rows,
-        "recovered": round(found.share(), 4),
+        str(known): _summary(
+            [scene.attacked(each, banks, known, seed + again) for again, each in enumerate(opened)]
+        )
+        for known in KNOWN_ROWS
+    }
+
+
+def _summary(found: Sequence[Recovered]) -> dict[str, Any]:
+    first = found[0]
+    return {
+        "known_rows": first.known_rows,
+        "attacked_rows": first.rows,
+        "whole_rows": max(each.whole_rows for each in found),
+        "recovered": _mean([each.share() for each in found]),
         "columns": {
             name: {
                 "kind": column.kind,
-                "score": round(column.score, 4),
-                "prior": round(column.prior, 4),
+                "score": _mean([each.columns[name].score for each in found]),
+                "prior": _mean([each.columns[name].prior for each in found]),
             }
-            for name, column in found.columns.items()
+            for name, column in first.columns.items()
         },
     }
 

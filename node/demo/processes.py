@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -93,19 +93,19 @@ class Processes:
                 self.note(pid, "of " + _what(self._known, pid))
         return family
 
-    def running(self) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-        """The children that were started and have not ended, with their names."""
-        for child, started in self._children:
-            if child.poll() is None:
-                yield started.what, child
-
     def stop(self) -> None:
-        """Afterwards no child and no descendant runs: those started last are ended first."""
+        """Afterwards no child and no descendant runs: each is asked, and killed if it stays.
+
+        All but the first at once, then the first: the chain goes last, so that no daemon ends in
+        complaints about it.
+        """
         self.note_descendants()
-        for child, _ in reversed(self._children):
-            if child.poll() is None:
-                child.terminate()
-                _wait_until(lambda child=child: child.poll() is not None)  # type: ignore[misc]
+        for some in (self._children[1:], self._children[:1]):
+            for child, _ in some:
+                if child.poll() is None:
+                    child.terminate()
+            _wait_until(lambda some=some: all(child.poll() is not None for child, _ in some))  # type: ignore[misc]
+        for child, _ in self._children:
             if child.poll() is None:
                 child.kill()
                 child.wait()

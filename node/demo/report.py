@@ -126,7 +126,9 @@ def _disclosed(report: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         )
         + "<p class='note'>The attack solves a linear regression from what was opened to the "
         "columns of applicants that the attacker knows, and is measured on those that it does not "
-        "know. A stronger attacker may get more; none can get less.</p>"
+        "know; scores are means of several such attacks, whole rows the most of any. A stronger "
+        "attacker gets more: without noise, and with eight numbers for each applicant, one that "
+        "solves for the banks' weights has recovered whole rows.</p>"
         + _figure(
             pictures["frontier"],
             "What a wider or quieter opening would buy and cost. Labels are the noise as a share "

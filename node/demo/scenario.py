@@ -27,6 +27,7 @@ from node.demo.session_results import read
 from node.errors import Fault
 
 _EXTRA = ("matplotlib",)
+_WIDTH_WITHOUT_TERMINAL = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ def play(*, seed: int, folder: Path, keep: bool, as_json: bool) -> int:
     """
     _need_extra()
     prepare_folder(folder)
-    console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False)
+    screen = sys.stderr if as_json else sys.stdout
+    width = None if screen.isatty() else _WIDTH_WITHOUT_TERMINAL
+    console = Console(file=screen, width=width, highlight=False)
     started = time.monotonic()
     with _children(folder, keep=keep) as children:
         with (
