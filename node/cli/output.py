@@ -45,6 +45,7 @@ def _screen() -> Iterator[Console]:
     # rich fills every cell with spaces up to its column's width, the last one too
     lines = [line.rstrip() for line in capture.get().splitlines()]
     sys.stdout.write("".join(line + "\n" for line in lines))
+    sys.stdout.flush()  # a command may go on running
 
 
 def plain(value: Any) -> str:
