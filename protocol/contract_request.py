@@ -35,7 +35,7 @@ def facts_of(
         terms.PURPOSE: algorithm.purpose,
         terms.EXPIRY: request.expires,
         terms.USES: request.uses,
-        terms.PAY_AMOUNT: int(request.pay_amount),
+        terms.PAY_AMOUNT: request.pay_amount,
         terms.COMMITTEE_SIZE: algorithm.seats,
         terms.CONTRIBUTORS: contributors,
         terms.COHORT_SIZE: algorithm.cohort_floor,

@@ -144,6 +144,8 @@ def _forbid(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
 
 def _holds(constraint: Constraint, value: Scalar) -> bool:
     right = constraint.rightOperand
+    if constraint.leftOperand == PAY_AMOUNT:  # decimal text: JSON holds no such whole numbers
+        value, right = _amount(value), _amount(right)
     match constraint.operator:
         case "isAnyOf" | "isNoneOf":
             among = isinstance(right, tuple) and value in right
@@ -153,6 +155,12 @@ def _holds(constraint: Constraint, value: Scalar) -> bool:
     if isinstance(value, str) or not isinstance(right, int | float):
         return False
     return value <= right if constraint.operator == "lteq" else value >= right
+
+
+def _amount(value: Scalar | tuple[Scalar, ...]) -> int:
+    """The amount that `value` spells; one that cannot be read is -1, which pays for nothing."""
+    text = str(value)
+    return int(text) if text.isdecimal() else -1
 
 
 def _asked(facts: Mapping[str, Scalar], operand: str) -> str:

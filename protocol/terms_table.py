@@ -54,7 +54,7 @@ class TermsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     deciders: tuple[str, ...]
     valid_for_days: Annotated[int, msgspec.Meta(ge=1, le=3650)]
     uses: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
-    price: Annotated[int, msgspec.Meta(ge=0, lt=2**96)] = 0
+    price: Annotated[int, msgspec.Meta(ge=0)] = 0
     price_unit: Literal["edge", "row", "opening"] = "edge"
     committee_min: Annotated[int, msgspec.Meta(ge=3, le=64)] = 3
     contributors_min: Annotated[int, msgspec.Meta(ge=2, le=64)] = 2
@@ -68,9 +68,12 @@ class TermsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def read(table: Mapping[str, Any]) -> TermsTable:
     """The table, each member checked; TermsTableError says which is wrong."""
     try:
-        return msgspec.convert(dict(table), TermsTable)
+        found = msgspec.convert(dict(table), TermsTable)
     except msgspec.ValidationError as error:
         raise TermsTableError(f"terms: {error}") from error
+    if found.price >= 2**96:
+        raise TermsTableError("terms.price must be below 2^96: the registry keeps no more")
+    return found
 
 
 def price_of(table: TermsTable) -> Price:
@@ -114,7 +117,7 @@ def _common(table: TermsTable, accounts: Mapping[str, Account], until: int) -> l
         _any_of(terms.DECIDER, named("deciders", table.deciders)),
         _at_most(terms.EXPIRY, until),
         _at_most(terms.USES, table.uses),
-        _at_least(terms.PAY_AMOUNT, table.price),
+        _at_least(terms.PAY_AMOUNT, str(table.price)),
     ]
 
 
