@@ -105,7 +105,9 @@ async def devchain(
     if block_time_s is not None:
         command += ["--block-time", str(block_time_s)]
     url = f"http://127.0.0.1:{port}"
-    process = await trio.lowlevel.open_process(
+    # Not trio's open_process: it forks in a cached thread, and the parent's death that the kernel
+    # watches for is that of the forking THREAD.
+    process = subprocess.Popen(  # noqa: ASYNC220  starting it takes milliseconds
         command,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -126,7 +128,7 @@ def _die_with_parent() -> Callable[[], None] | None:
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def _wait_until_it_answers(url: str, process: trio.Process) -> None:
+async def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]") -> None:
     provider = TrioProvider(url)
     try:
         with trio.move_on_after(START_S):
@@ -142,15 +144,15 @@ async def _wait_until_it_answers(url: str, process: trio.Process) -> None:
     raise ChainUnreachable(f"anvil does not start at {url}: is the port in use?")
 
 
-async def _end(process: trio.Process) -> None:
+async def _end(process: "subprocess.Popen[bytes]") -> None:
     with trio.CancelScope(shield=True):
-        if process.poll() is None:
-            process.terminate()
+        process.terminate()
         with trio.move_on_after(5):
-            await process.wait()
+            while process.poll() is None:
+                await trio.sleep(0.01)
         if process.poll() is None:
             process.kill()
-            await process.wait()
+        process.wait()  # noqa: ASYNC222  killed: it is over
 
 
 class DevAccounts:
@@ -167,14 +169,18 @@ class DevAccounts:
         """Send from the first account; the receipt once mined. Raises ChainError if it failed."""
         request["from"] = hexadecimal(await self.first())
         sent = await self._provider.ask("eth_sendTransaction", request)
-        while True:
-            receipt = await self._provider.ask("eth_getTransactionReceipt", sent)
-            if receipt is not None:
-                break
-            await trio.sleep(0.005)
+        receipt = await self.receipt(sent)
         if int(receipt["status"], 16) != 1:
             raise ChainError(f"transaction {sent} failed")
-        return dict(receipt)
+        return receipt
+
+    async def receipt(self, transaction: str) -> dict[str, Any]:
+        """The receipt of a transaction once it is mined (right after sending there is none)."""
+        while True:
+            receipt = await self._provider.ask("eth_getTransactionReceipt", transaction)
+            if receipt is not None:
+                return dict(receipt)
+            await trio.sleep(0.005)
 
     async def create(self, data: bytes) -> Account:
         """Create a contract; its address."""

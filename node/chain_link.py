@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from sqlite_utils import Database
 
+from chain.errors import ChainError
+from node.chain_faults import fault_of
 from node.config import Chain
 from node.engine import Engine, Transaction
 from node.errors import Fault
@@ -46,7 +48,7 @@ class ChainLink:
         self._sender: Sender | None = None
         self._follower: Follower | None = None
         self._provider: TrioProvider | None = None
-        self._trouble = "the chain is being connected"
+        self._trouble = Fault("chain-unreachable", "the chain is being connected")
 
     # ------------------------------------------------------------------ status
 
@@ -54,7 +56,7 @@ class ChainLink:
     def trouble(self) -> str:
         """Why the chain is not there, in words; empty if it is."""
         if self._follower is None:
-            return self._trouble
+            return self._trouble.sentence
         return "" if self._follower.reachable else f"{self._chain.url} does not answer"
 
     @property
@@ -69,8 +71,10 @@ class ChainLink:
 
     def require(self) -> None:
         """Fault `chain-unreachable` unless transactions can be sent now."""
+        if self._follower is None:
+            raise Fault(self._trouble.kind, self._trouble.sentence)
         if self.trouble:
-            raise Fault("chain-unreachable", f"the chain is not there: {self.trouble}")
+            raise Fault("chain-unreachable", self.trouble)
 
     # ------------------------------------------------------------------ transactions
 
@@ -107,12 +111,15 @@ class ChainLink:
 
         self.require()
         if self._provider is None:
-            raise Fault("chain-unreachable", self._trouble)
-        return await read(self._provider, address, view)
+            raise Fault(self._trouble.kind, self._trouble.sentence)
+        try:
+            return await read(self._provider, address, view)
+        except ChainError as error:
+            raise fault_of(error) from error
 
     def _ready_sender(self) -> "Sender":
         if self._sender is None:
-            raise Fault("chain-unreachable", f"the chain is not there: {self._trouble}")
+            raise Fault(self._trouble.kind, self._trouble.sentence)
         return self._sender
 
     # ------------------------------------------------------------------ running
@@ -128,7 +135,9 @@ class ChainLink:
 
         chain, db = self._chain, self._engine.db
         provider = TrioProvider(chain.url)
-        deployment = Deployment(chain.chain_id, chain.registry, chain.market, chain.token)
+        deployment = Deployment(
+            chain.chain_id, chain.registry, chain.market, chain.token, chain.block
+        )
         try:
             await self._verified(deployment.verify, provider)
             self._provider = provider
@@ -155,15 +164,14 @@ class ChainLink:
     async def _verified(
         self, verify: "Callable[[TrioProvider], object]", provider: "TrioProvider"
     ) -> None:
-        from chain.errors import ChainError  # noqa: PLC0415
-
         while True:
             try:
                 await verify(provider)  # type: ignore[misc]
             except ChainError as error:
-                if self._trouble != str(error):
-                    log.warning("chain not usable", why=str(error))
-                self._trouble = str(error)
+                trouble = fault_of(error)
+                if trouble.sentence != self._trouble.sentence:
+                    log.warning("chain not usable", why=trouble.sentence)
+                self._trouble = trouble
             else:
                 log.info("chain connected", url=self._chain.url)
                 return
