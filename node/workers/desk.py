@@ -33,6 +33,7 @@ class Desk:
         self._kinds = kinds
         self._incoming: queue.Queue[Wire | RemoteProtocolError] = queue.Queue()
         self._writing = threading.Lock()
+        self._leaving = False
         self._reports = os.fdopen(os.dup(1), "wb", buffering=0)
         os.dup2(2, 1)  # a stray print must not look like a report
         threading.Thread(target=self._read, name="desk", daemon=True).start()
@@ -65,26 +66,31 @@ class Desk:
             while view:
                 view = view[self._reports.write(view) :]
 
+    def report_last(self, message: Wire) -> None:
+        """Tell the daemon how it ended. If it closes stdin on that, the process does not leave at
+        once any more: its main thread leaves after telling the other workers, within a second."""
+        self._leaving = True
+        self.report(message)
+
     def _read(self) -> None:
         stdin = sys.stdin.buffer
         while True:
-            head = _exactly(stdin, _LENGTH_BYTES)
-            length = int.from_bytes(head, "big")
+            length = int.from_bytes(self._exactly(stdin, _LENGTH_BYTES), "big")
             if length > REPORT_LIMIT_BYTES:
                 os._exit(EXIT_ORPHANED)
+            data = self._exactly(stdin, length)
             try:
-                self._incoming.put(
-                    decode(_exactly(stdin, length), *self._kinds, limit=REPORT_LIMIT_BYTES)
-                )
+                self._incoming.put(decode(data, *self._kinds, limit=REPORT_LIMIT_BYTES))
             except RemoteProtocolError as error:
                 self._incoming.put(error)
 
-
-def _exactly(stream: BinaryIO, count: int) -> bytes:
-    data = stream.read(count)
-    if len(data) < count:
-        os._exit(EXIT_ORPHANED)
-    return data
+    def _exactly(self, stream: BinaryIO, count: int) -> bytes:
+        data = stream.read(count)
+        if len(data) < count:
+            if self._leaving:
+                sys.exit()  # of this thread alone
+            os._exit(EXIT_ORPHANED)
+        return data
 
 
 def log_to_stderr(level: str) -> None:

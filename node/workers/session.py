@@ -160,7 +160,7 @@ def _play(session: Session, proceed: m.Proceed, play: Play) -> None:
     except Fault as fault:
         log.warning("%s", fault.sentence)
         own = SessionError(f"{session.me} cannot use its own data")
-        session.desk.report(_failed(session.stage, fault.sentence, (), fault.kind))
+        session.desk.report_last(_failed(session.stage, fault.sentence, (), fault.kind))
         session.mesh.abort(own)
         leave(EXIT_FAILED)
     except RemoteProtocolError as error:
@@ -169,7 +169,7 @@ def _play(session: Session, proceed: m.Proceed, play: Play) -> None:
         _fail_by_bug(session.desk, session.stage, session.me, session.mesh)
     else:
         session.mesh.finish()
-        session.desk.report(m.Finished(summary=summary))
+        session.desk.report_last(m.Finished(summary=summary))
         leave(EXIT_FINISHED)
 
 
@@ -177,7 +177,7 @@ def _fail(desk: Desk, stage: m.Stage, error: Exception, mesh: Mesh | None = None
     """Report first: the daemon hears it within the second, whatever the other workers do."""
     cause = error if isinstance(error, SessionError) else SessionError(str(error))
     log.error("the session ended: %s (blamed: %s)", cause.reason, ", ".join(cause.blamed))
-    desk.report(_failed(stage, cause.reason, cause.blamed, "session-failed"))
+    desk.report_last(_failed(stage, cause.reason, cause.blamed, "session-failed"))
     if mesh is not None:
         mesh.abort(cause)
     leave(EXIT_FAILED)
