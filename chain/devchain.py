@@ -112,7 +112,7 @@ async def devchain(
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent(),
+        preexec_fn=_die_with_parent(),  # noqa: PLW1509  it calls nothing but prctl
     )
     try:
         await _wait_until_it_answers(url, process)
@@ -148,11 +148,11 @@ async def _end(process: "subprocess.Popen[bytes]") -> None:
     with trio.CancelScope(shield=True):
         process.terminate()
         with trio.move_on_after(5):
-            while process.poll() is None:
+            while process.poll() is None:  # noqa: ASYNC110  a process tells no event
                 await trio.sleep(0.01)
         if process.poll() is None:
             process.kill()
-        process.wait()  # noqa: ASYNC222  killed: it is over
+        process.wait()
 
 
 class DevAccounts:
