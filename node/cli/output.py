@@ -1,10 +1,9 @@
 """Results for a person: tables and trees by rich.
 
-Names and reasons come from other organisations, so nothing in them is markup, and what a terminal
-would obey (escape sequences) is replaced.
+Names and reasons come from other organisations, so nothing in them is markup, and every text goes
+through `wording`, which replaces what a terminal would obey (escape sequences).
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-_WIDTH_WITHOUT_TERMINAL = 240
+from node.cli.wording import plain, words
+
+_WIDTH_WITHOUT_TERMINAL = 4096
 
 
 def print_value(value: Any) -> None:
@@ -26,7 +27,7 @@ def print_value(value: Any) -> None:
         elif isinstance(value, dict):
             _print_object(screen, value)
         else:
-            screen.print(Text(plain(value)))
+            screen.print(Text(words("", value)))
 
 
 def print_tree(value: dict[str, Any]) -> None:
@@ -37,7 +38,7 @@ def print_tree(value: dict[str, Any]) -> None:
 
 @contextmanager
 def _screen() -> Iterator[Console]:
-    """stdout; wide where no terminal cuts it, so that ids stay in one piece."""
+    """stdout; so wide where no terminal cuts it that each row is one line."""
     width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
     screen = Console(width=width, highlight=False, markup=False, emoji=False)
     with screen.capture() as capture:
@@ -48,43 +49,40 @@ def _screen() -> Iterator[Console]:
     sys.stdout.flush()  # a command may go on running
 
 
-def plain(value: Any) -> str:
-    """`value` on one line, without anything that a terminal would obey."""
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
 def _print_object(screen: Console, value: dict[str, Any]) -> None:
     if not value:
         screen.print("none")
-        return
-    rows = list(_flat(value))
+    elif _is_keyed(value):
+        _print_list(screen, "", _rows(value))
+    else:
+        _print_names(screen, list(_flat(value)))
+
+
+def _print_names(screen: Console, rows: list[tuple[str, str, Any]]) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, each in rows:
+    for title, name, each in rows:
         if not _is_table(each):
-            grid.add_row(Text(name, style="bold"), Text(_cell(each)))
+            grid.add_row(Text(title, style="bold"), Text(words(name, each)))
     if grid.row_count:
         screen.print(grid)
-    for name, each in rows:
+    for title, _, each in rows:
         if _is_table(each):
             screen.print()
-            _print_list(screen, name, each)
+            _print_list(screen, title, each)
 
 
-def _flat(value: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of an object and of the objects inside, whose names stand behind its own."""
+def _flat(value: dict[str, Any], above: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Title, name and value of each member; an object's members stand behind its own title."""
     for name, each in value.items():
-        words = f"{above}{plain(name)}"
-        if isinstance(each, dict) and each:
-            yield from _flat(each, words + " ")
+        title = f"{above}{plain(name)}"
+        if _is_keyed(each):
+            yield title, name, _rows(each)
+        elif isinstance(each, dict) and each:
+            yield from _flat(each, title + " ")
         else:
-            yield words, each
+            yield title, name, each
 
 
 def _print_list(screen: Console, title: str, rows: list[Any]) -> None:
@@ -94,14 +92,14 @@ def _print_list(screen: Console, title: str, rows: list[Any]) -> None:
         screen.print("none")
     elif not _is_table(rows):
         for row in rows:
-            screen.print(Text(_cell(row)))
+            screen.print(Text(words("", row)))
     else:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
         for column in columns:
             table.add_column(Text(plain(column), style="bold"), overflow="fold")
         for row in rows:
-            table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+            table.add_row(*(Text(words(column, row.get(column))) for column in columns))
         screen.print(table)
 
 
@@ -109,17 +107,21 @@ def _is_table(value: Any) -> bool:
     return bool(value) and isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{plain(name)} {_cell(each)}" for name, each in value.items()) or "-"
-    if isinstance(value, list):
-        return ", ".join(_cell(each) for each in value) or "-"
-    return plain(value)
+def _is_keyed(value: Any) -> bool:
+    """Whether `value` is an object of at least two alike objects: a table under another form."""
+    if not isinstance(value, dict) or len(value) < 2:
+        return False
+    inner = list(value.values())
+    return all(isinstance(each, dict) and each and each.keys() == inner[0].keys() for each in inner)
+
+
+def _rows(value: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{" ": key} | each for key, each in value.items()]
 
 
 def _branch(value: dict[str, Any]) -> Tree:
-    words = [_cell(each) for name, each in value.items() if name != "children"]
-    tree = Tree(Text("  ".join(words)))
+    told = [words(name, each) for name, each in value.items() if name != "children"]
+    tree = Tree(Text("  ".join(told)))
     for child in value.get("children") or []:
         tree.children.append(_branch(child))
     return tree

@@ -258,6 +258,27 @@ def test_values_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert CDT in shown(capsys, [{"cdt": CDT, "owner": CDT}])
 
 
+def test_alike_objects_are_a_table_times_are_dates_and_long_lists_are_short(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gas = {"open": {"count": 1, "gas": 7}, "settle": {"count": 2, "gas": 9}}
+    table_of_gas = "        count  gas\nopen    1      7\nsettle  2      9\n"
+    assert shown(capsys, gas) == table_of_gas
+    assert shown(capsys, {"gas": gas, "n": 1}) == "n  1\n\ngas\n" + table_of_gas
+    times = {"expires": 1796051555, "opened_at": 1796051555.5, "uptime_s": 33.1094567, "at": 3}
+    assert shown(capsys, times) == (
+        "expires    2026-11-30 15:12:35 UTC\nopened_at  2026-11-30 15:12:35 UTC\n"
+        "uptime_s   33.1095\nat         3\n"
+    )
+    assert shown(capsys, {"losses": [0.5 + n / 7 for n in range(99)]}) == (
+        "losses  0.5 … 14.5 (99 values)\n"
+    )
+    findings = [{"operand": "x", "asked": "y", "passed": True}] * 3
+    assert shown(capsys, [{"id": 1, "findings": findings}]).endswith("1   3 entries\n")
+    many = [{f"column {n}": "x" * 66 for n in range(9)}]
+    assert len(shown(capsys, many).splitlines()) == 2
+
+
 def test_a_strangers_name_is_neither_markup_nor_an_escape_sequence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
