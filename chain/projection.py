@@ -22,16 +22,20 @@ TABLES: Final = (
     "chain_dues",
 )
 
-# One edge under the child's present owner: the child, the parent, the child again.
-_OF_EDGE: Final = (
-    " WHERE child = ? AND parent = ?"
-    " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = ?)"
+# Each of one edge under the child's present owner.
+_REVOKE: Final = (
+    "UPDATE chain_grants SET live = 0, seq = :seq WHERE child = :child AND parent = :parent"
+    " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = :child)"
 )
-_REVOKE: Final = "UPDATE chain_grants SET live = 0, seq = ?" + _OF_EDGE
-_SPEND: Final = "UPDATE chain_grants SET uses = uses + 1" + _OF_EDGE
+_SPEND: Final = (
+    "UPDATE chain_grants SET uses = uses + 1 WHERE child = :child AND parent = :parent"
+    " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = :child)"
+)
 _COPY_DUE: Final = (
     "INSERT INTO chain_dues"
-    " SELECT ?, ?, child, parent, owner, terms_hash, price, unit, NULL FROM chain_grants" + _OF_EDGE
+    " SELECT :task, :position, child, parent, owner, terms_hash, price, unit, NULL"
+    " FROM chain_grants WHERE child = :child AND parent = :parent"
+    " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = :child)"
 )
 
 
@@ -104,7 +108,7 @@ def _(event: events.Granted, db: Database) -> None:
 
 @apply.register
 def _(event: events.Revoked, db: Database) -> None:
-    db.execute(_REVOKE, [event.seq, event.child, event.parent, event.child])
+    db.execute(_REVOKE, {"seq": event.seq, "child": event.child, "parent": event.parent})
 
 
 @apply.register
@@ -136,9 +140,9 @@ def _(event: events.Attested, db: Database) -> None:
         [event.attester, event.plan, event.at.block, event.task],
     )
     for position, due in enumerate(event.dues):
-        edge = [due.child, due.parent, due.child]
+        edge = {"child": due.child, "parent": due.parent}
         db.execute(_SPEND, edge)
-        db.execute(_COPY_DUE, [event.task, position, *edge])
+        db.execute(_COPY_DUE, {"task": event.task, "position": position, **edge})
 
 
 @apply.register
