@@ -16,6 +16,8 @@ Indices = NDArray[np.uint32]
 _ADAM_FIRST = 0.9
 _ADAM_SECOND = 0.999
 _ADAM_EPSILON = 1e-8
+# What a seed is drawn on for. Never 0: to numpy's seeding [seed] and [seed, 0] are the same.
+_SPLIT, _WEIGHTS, _BATCHES = 1, 2, 3
 _NAMES = ("inner", "inner_bias", "outer", "outer_bias")
 
 
@@ -26,7 +28,7 @@ class TopModel:
         self, width: int, seed: int, *, hidden: int = 8, learning_rate: float = 0.02
     ) -> None:
         """A network on `width` columns of Z, its first weights drawn from `seed`."""
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng([seed, _WEIGHTS])
         self.parameters: list[Floats] = [
             random.standard_normal((width, hidden)) / np.sqrt(width),
             np.zeros(hidden),
@@ -98,7 +100,7 @@ class TopModel:
 
 def split_rows(rows: int, holdout: float, seed: int) -> tuple[Indices, Indices]:
     """(rows to train on, rows held out): a random split of 0..rows-1, each uint32."""
-    order = np.random.default_rng(seed).permutation(rows).astype(np.uint32)
+    order = np.random.default_rng([seed, _SPLIT]).permutation(rows).astype(np.uint32)
     held_out = round(holdout * rows)
     return order[held_out:], order[:held_out]
 
@@ -109,7 +111,7 @@ def batches(rows: Indices, batch_rows: int, seed: int, epoch: int) -> list[Indic
     A remainder is spread over the mini-batches: a small last one would single its rows out. Fewer
     rows than `batch_rows` in all make one mini-batch.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    order = np.random.default_rng([seed, _BATCHES, epoch + 1]).permutation(rows)
     return list(np.array_split(order, max(1, len(order) // batch_rows)))
 
 

@@ -113,6 +113,11 @@ def _openings(journey: Journey, recipient: Mapping[str, Any]) -> dict[str, Any]:
         "rows_evaluated": recipient["rows_evaluated"],
         "rounds": recipient["rounds"],
         "owners": owners,
+        "engines": {
+            name: summary["member"]["engines"]
+            for name, summary in journey.summaries.items()
+            if "member" in summary
+        },
     }
 
 

@@ -35,6 +35,7 @@ class Settings:
 
 
 DEFAULT = Settings()
+_NOISE = 12
 IN_CLEAR_EPOCHS = 6
 """After six the network on any of the tables learns no more."""
 
@@ -66,7 +67,7 @@ def replay(
     tables: Sequence[Floats], labels: Floats, split: Split, settings: Settings, seed: int
 ) -> Replay:
     """Trains on the owners' encoded `tables`, rows in the session's common order, and scores."""
-    random = np.random.default_rng([seed, 1])
+    random = np.random.default_rng([seed, _NOISE])
     owners = [
         OwnFeatures(
             table,

@@ -298,13 +298,14 @@ class Journey:
     def _look(self, session: str) -> dict[str, Any]:
         self.session = self._network[FINTECH_C].call("session_show", session=session)
         _fail_if_aborted(self.session, FINTECH_C)
+        told = self.session["progress"].values()
+        self._progress.await_(sorted({name for each in told for name in each["awaited"]}))
         return self.session
 
     def _rounds(self, session: str, stage: str) -> None:
         def done() -> bool:
             shown = self._look(session)
             told: Mapping[str, Any] = shown["progress"].get("recipient") or {}
-            self._progress.await_(told.get("awaited") or ())
             if stage == "train" and told.get("stage") == "train":
                 self._progress.train(told["done"], told["total"], shown["losses"])
                 return bool(told["done"] == told["total"])
