@@ -55,9 +55,9 @@ def run(context: typer.Context, password_file: PasswordFile = None) -> None:
 
     folder_config = load(target(context).folder)
     password = _password(password_file, twice=False)
-    from node import daemon  # noqa: PLC0415  whatever is wrong above is told before this import
+    from node.daemon import run as run_daemon  # noqa: PLC0415  what is wrong above is told first
 
-    daemon.run(folder_config, password)
+    run_daemon(folder_config, password)
 
 
 def status(context: typer.Context, json: Json = False) -> None:
