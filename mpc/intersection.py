@@ -41,15 +41,6 @@ class CohortTooSmall(RemoteProtocolError):  # noqa: N818  what it is, not whose 
     """The parties have fewer rows in common than the floor; no position was released."""
 
 
-def ring(parties: Sequence[str], owner: str) -> tuple[str, ...]:
-    """Who masks the list of `owner` after `owner` itself, in this order; then the helper gets it.
-
-    `parties` is the order that all agree on. ValueError if `owner` is not among them.
-    """
-    place = list(parties).index(owner)
-    return (*parties[place + 1 :], *parties[:place])
-
-
 class Masker:
     """One party's secret scalar and secret order for one session."""
 

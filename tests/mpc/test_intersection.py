@@ -11,7 +11,6 @@ from mpc.intersection import (
     CohortTooSmall,
     Masker,
     common,
-    ring,
 )
 from protocol.errors import RemoteProtocolError
 from protocol.identifiers import normalise, row_keys, rows_hash
@@ -26,8 +25,9 @@ def align(own: dict[str, list[str]], floor: int = 0) -> dict[str, list[str]]:
     lists = {}
     for party, ids in own.items():
         points = maskers[party].hash_ids(ids)
-        for other in ring(PARTIES, party):
-            points = maskers[other].mask(points)
+        for other in PARTIES:
+            if other != party:
+                points = maskers[other].mask(points)
         lists[party] = points
     return {
         party: [own[party][row] for row in maskers[party].own_rows(positions)]
