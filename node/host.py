@@ -369,17 +369,17 @@ class Host:
                 self._nursery.start_soon(self._check_alive, peer_id)
 
     async def _check_alive(self, peer_id: str) -> None:
-        timeout_s = self._limits.ping_timeout_s
-        reason = f"no answer to a ping in {timeout_s:g} s"
-        with trio.move_on_after(timeout_s):
+        """A peer that said anything since the question is alive, if it is too busy to answer."""
+        asked = trio.current_time()
+        reason = f"nothing heard for {self._limits.ping_timeout_s:g} s"
+        with trio.move_on_after(self._limits.ping_timeout_s):
             try:
                 self._peer(peer_id).round_trip_s = await self._guard.ping(peer_id)
             except (StreamBroken, RemoteProtocolError) as error:
                 reason = str(error)
-            else:
-                self._seen(peer_id)
-                return
-        if self._guard.is_connected(peer_id):
+        if self._guard.heard_at(peer_id) >= asked:
+            self._seen(peer_id)
+        elif self._guard.is_connected(peer_id):
             log.warning("peer cut off", peer=peer_id, reason=reason)
             await self._guard.sever(peer_id)
 

@@ -24,12 +24,14 @@ B13 a failed dial blocks the peer for a minute                  `Guard.dial`
 B14 a stopped process stays connected for ever                  `Guard.ping`, `Guard.sever`
 B15 half-open streams never end                                 node.streams, timeouts
 B16 a publish over the size limit vanishes                      `Guard.publish`
-B19 a stream's receive window is announced but not enforced     `_bound_buffers`
+B19 a stream's receive window is announced but not enforced     `_watch_buffers`
 B20 of several TCP addresses of a peer only one is dialled      `Guard.dial`
 B21 closing a connection configures the root logger             `_quiet_logs`
 B22 a protocol name may have any length                         `_read_short_line`
 B23 what a peer says of itself is remembered for ever           `Guard.forget`
 B24 the cache of seen messages leaves a thread behind           `open_guard`
+B25 every read, of one byte too, sends a window update          `_release_window`
+B26 every gossip frame carries a record that is signed anew     `_Records`
 
 Logs: the library writes through `libp2p.*` loggers that do not propagate and have no handler, so
 its warnings would reach stderr as bare text, and a peer can cause them at will. They are rewritten
@@ -45,13 +47,16 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import node.libp2p_loading  # noqa: F401  before libp2p, which it loads
 
 # isort: split
 import libp2p.network.swarm as swarm_module
 import libp2p.protocol_muxer.multiselect_communicator as communicator_module
+import libp2p.pubsub.gossipsub as gossipsub_module
 import libp2p.pubsub.pubsub as pubsub_module
 import libp2p.transport.tcp.tcp as tcp_module
 import trio
@@ -73,8 +78,8 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
 from libp2p.security.noise.transport import Transport as Noise
+from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, Yamux, YamuxStream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
@@ -89,6 +94,7 @@ log = get_logger("node.libp2p")
 LIBRARY_LINES_PER_MINUTE = 30
 NEGOTIATION_LINE_LIMIT = 1_024
 PING_SIZE = 32
+RECORDS_LIMIT = 1_000
 CONNECTION_BUFFER_LIMIT = 4 * 1_048_576
 
 
@@ -213,8 +219,12 @@ async def _read_short_line(reader: Any) -> bytes:
     return line[:-1]
 
 
+@cache
 def mend_library() -> None:
     """The defences that only module globals allow are in place; a second call changes nothing."""
+    _Records()
+    yamux_stream: Any = YamuxStream
+    yamux_stream._auto_tune_and_send_window_update = _release_window
     _quiet_logs()
     swarm_module._HAPPY_EYEBALLS_DELAY = 0.0  # B12
     tcp_module._set_reuse_flags = _claim_port_alone
@@ -224,23 +234,79 @@ def mend_library() -> None:
     rpc_queue.RpcQueue.__init__.__defaults__ = (1_024, rpc_queue.DefaultMaxMessageSize)  # B10
 
 
-def _bound_buffers(muxed: Any) -> None:
+def _watch_buffers(muxed: Any) -> None:
     """B19: a connection that holds more unread bytes than the limit is closed.
 
     The library only warns when a peer writes past the window that it was given, so without this
     one peer can fill the memory through a stream that nobody reads. TooSlowError is what the
     library's reading loop takes as the order to close the connection. A subclass of Yamux would
-    be plainer, but the library makes its own class whatever it is configured with.
+    be plainer, but the library makes its own class whatever it is configured with. Here is also
+    noted when the peer was heard last, for B14.
     """
     inner = muxed._read_data_body
+    muxed.heard_at = trio.current_time()
 
     async def read_data_body(length: int) -> bytes:
+        muxed.heard_at = trio.current_time()
         held = sum(len(buffer) for buffer in muxed.stream_buffers.values())
         if held + length > CONNECTION_BUFFER_LIMIT:
             raise trio.TooSlowError(f"{held} unread bytes")
         return bytes(await inner(length))
 
     muxed._read_data_body = read_data_body
+
+
+async def _release_window(stream: Any, *, bytes_read: int = 0) -> None:
+    """B25: the library sends a window update for every read, of which some are of one byte.
+
+    Now one goes out for each half window that was read. The window no longer grows: 256 KiB a
+    round trip is plenty for what nodes say to each other, and bounds what they hold.
+    """
+    stream._pending_recv_release += bytes_read
+    released = stream._pending_recv_release
+    if released >= DEFAULT_WINDOW_SIZE // 2:
+        stream._pending_recv_release = 0
+        stream.recv_window += released
+        await stream.send_window_update(released)
+
+
+class _Records:
+    """B26: the library makes, sends and verifies a signed record of addresses with each frame.
+
+    Nothing here uses them, but peers of the library refuse frames without; so a host's own is
+    made once it listens, and a peer's is verified when it changes.
+    """
+
+    def __init__(self) -> None:
+        library: Any = pubsub_module
+        self._make = library.env_to_send_in_RPC
+        self._verify = library.maybe_consume_signed_record
+        self._own: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+        self._verified: WeakKeyDictionary[Any, dict[Any, bytes]] = WeakKeyDictionary()
+        for module in (pubsub_module, gossipsub_module):
+            patched: Any = module
+            patched.env_to_send_in_RPC = self.own
+            patched.maybe_consume_signed_record = self.verified
+
+    def own(self, host: Any) -> tuple[bytes, bool]:
+        record = self._own.get(host)
+        if record is not None:
+            return record, False
+        record, fresh = self._make(host)
+        if host.get_network().listeners:
+            self._own[host] = record
+        return record, fresh
+
+    def verified(self, message: Any, host: Any, peer: Any) -> bool:
+        of_peers = self._verified.setdefault(host, {})
+        if of_peers.get(peer) == message.senderRecord:
+            return True
+        accepted = bool(self._verify(message, host, peer))
+        if accepted:
+            if len(of_peers) >= RECORDS_LIMIT:
+                of_peers.clear()
+            of_peers[peer] = message.senderRecord
+        return accepted
 
 
 class SafePubsub(Pubsub):
@@ -312,7 +378,7 @@ def _admit_by_peer(swarm: Any, watcher: Watcher) -> None:
         if reason is not None:
             await _quietly(muxed.secured_conn.close)
             raise SwarmException(f"{muxed.peer_id} is refused: {reason}")
-        _bound_buffers(muxed)
+        _watch_buffers(muxed)
         return await inner(muxed, direction)
 
     swarm.add_conn = add_conn
@@ -499,6 +565,11 @@ class Guard:
         if not same:
             raise RemoteProtocolError("the ping was answered with other bytes")
         return elapsed
+
+    def heard_at(self, peer_id: str) -> float:
+        """When the peer sent data last, in trio's time; 0 if it is not connected."""
+        connections = self._open(ID.from_string(peer_id))
+        return max((connection.muxed_conn.heard_at for connection in connections), default=0.0)
 
     async def sever(self, peer_id: str) -> None:
         """No connection to the peer is left, even if it reads nothing any more (B14).

@@ -570,7 +570,7 @@ async def overflow(made: Stock, peer_id: str) -> None:
     frame = struct.pack(">BBHII", 0, 0, 0, number, 65_536) + bytes(65_536)
     with contextlib.suppress(Exception):
         for _ in range(CONNECTION_BUFFER_LIMIT // 65_536 + 16):
-            await connection.secured_conn.write(frame)
+            await connection._write_frame(frame)
 
 
 async def test_b19_the_stock_host_holds_whatever_is_sent() -> None:
