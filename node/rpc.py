@@ -8,6 +8,7 @@ Every failure of a method is a `Fault`, whose kind fixes code and remedy. Anythi
 logged with its trace under the number of the request, and answered by that number alone.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,12 @@ from protocol.errors import RemoteProtocolError
 logger = log.get_logger("rpc")
 
 MAX_BATCH = 100
+MAX_DEPTH = 32
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_TOO_DEEP = b"[" * (MAX_DEPTH + 1)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 _STANDARD_MESSAGES = {
     -32700: "Parse error",
@@ -71,9 +78,8 @@ class Dispatcher:
     async def answer(self, body: bytes) -> bytes | None:
         """The answer to `body`, or None where the specification wants silence."""
         try:
-            request = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            fault = Fault("parse-error", f"the request is not JSON: {error}")
+            request = _decoded(body)
+        except Fault as fault:
             return msgspec.json.encode(failure(None, fault))
         if isinstance(request, list) and request:
             return await self._answer_batch(request)
@@ -142,6 +148,28 @@ class Dispatcher:
         from node.openrpc import document  # noqa: PLC0415  only for those who ask
 
         return document(self.methods, self._version)
+
+
+def _decoded(body: bytes) -> Any:
+    """The JSON value of `body`, nested at most MAX_DEPTH deep; Fault `parse-error`.
+
+    The depth is bounded before the decoder sees a byte: it recurses in C, where the interpreter's
+    own limit, if anything in the process has raised it, comes after the end of the stack.
+    """
+    brackets = _STRING.sub(b"", body).translate(_BRACES_TO_BRACKETS, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if b"[]" not in brackets or _TOO_DEEP in brackets:
+            break
+        brackets = brackets.replace(b"[]", b"")  # the innermost level
+    if brackets:
+        raise Fault(
+            "parse-error",
+            f"the request is nested deeper than {MAX_DEPTH} levels, or a bracket has no partner",
+        )
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Fault("parse-error", f"the request is not JSON: {error}") from None
 
 
 def failure(identifier: Any, fault: Fault) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from chain.errors import ContractsMissing
 from node import log
 from node.errors import Fault
 from node.openrpc import OPENRPC_VERSION
-from node.rpc import MAX_BATCH, Dispatcher, Method, Parameters
+from node.rpc import MAX_BATCH, MAX_DEPTH, Dispatcher, Method, Parameters
 from protocol.errors import RemoteProtocolError
 
 
@@ -37,6 +38,10 @@ class Found:
     owner: str
 
 
+class Text(Parameters, frozen=True):
+    text: str
+
+
 class Calls:
     """The methods of the specification's examples, and some that fail."""
 
@@ -51,6 +56,9 @@ class Calls:
 
     async def notify(self, parameters: Numbers) -> None:
         self.heard.append(parameters.first)
+
+    async def echo(self, parameters: Text) -> str:
+        return parameters.text
 
     async def data(self, _parameters: Parameters) -> list[Any]:
         return ["hello", 5]
@@ -84,6 +92,7 @@ class Calls:
                 Method("notify_sum", self.notify, Numbers, example={"first": 1}),
                 Method("notify_hello", self.notify, Numbers, example={"first": 1}),
                 Method("get_data", self.data),
+                Method("echo", self.echo, Text, example={"text": "x"}),
                 Method("found", self.found),
                 Method("refuse", self.refuse),
                 Method("bad_argument", self.bad_argument),
@@ -301,6 +310,28 @@ async def test_a_batch_is_bounded_and_keeps_its_order() -> None:
 async def test_what_is_no_json_is_a_parse_error(body: bytes) -> None:
     answer = await ask(body)
     assert answer["error"]["code"] == -32700
+
+
+async def test_depth_is_bounded_whatever_the_interpreter_would_allow() -> None:
+    deepest = "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1)
+    for params, code in ((deepest, -32602), (f"[{deepest}]", -32700)):
+        assert (await call("get_data", params))["error"]["code"] == code
+    mixed = '{"a":[' * (MAX_DEPTH // 2) + '"]}{["' + "]}" * (MAX_DEPTH // 2)
+    assert (await call("get_data", mixed))["error"]["code"] == -32700
+    assert (await call("get_data", mixed[6:-2]))["error"]["code"] == -32602
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10**6)
+    try:
+        for deep in ("[" * 500_000, "[" * 500_000 + "]" * 500_000, '{"a":' * 150_000):
+            assert (await ask(deep))["error"]["code"] == -32700
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+async def test_brackets_and_quotes_inside_of_text_are_text() -> None:
+    text = '[[[{{{\\"]\\\\' * 40
+    body = json.dumps({"jsonrpc": "2.0", "method": "echo", "params": [text], "id": 1})
+    assert (await ask(body))["result"] == text
 
 
 JSON_VALUES = st.recursive(
