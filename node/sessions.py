@@ -76,7 +76,7 @@ class Sessions:
     # ------------------------------------------------------------------ served
 
     async def _serve(self, peer_id: PeerId, data: bytes) -> bytes:
-        message: Wire = codec.decode(data, *_REQUESTS, limit=REQUEST_LIMIT)
+        message: Wire = codec.decode(data, *REQUESTS, limit=REQUEST_LIMIT)
         try:
             answer = await self._answer(peer_id, message)
         except Fault as fault:
@@ -174,7 +174,7 @@ class Sessions:
             log.info("abort not delivered", peer=peer_id, why=str(error))
 
 
-_REQUESTS = (
+REQUESTS = (
     SessionProposal,
     ManifestOffer,
     ManifestSigned,
