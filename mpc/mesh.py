@@ -127,8 +127,9 @@ class Inbound:
     @contextlib.contextmanager
     def _awaiting(self, within_s: float, what: str) -> Iterator[None]:
         link = self._link
-        link.awaited = what
-        link.deadline = monotonic() + within_s
+        link.awaited = what or link.label
+        link.since = monotonic()
+        link.deadline = link.since + within_s
         try:
             yield
         except RemoteProtocolError as error:

@@ -78,6 +78,7 @@ class Link:
     peer: str
     label: str
     deadline: float = float("inf")
+    since: float = 0.0
     awaited: str = ""
 
     def cut(self) -> None:
@@ -146,6 +147,17 @@ class Watch:
     def cause(self) -> SessionError | None:
         """Why the session ended, if it did."""
         return self._cause
+
+    def awaited(self, longer_than_s: float) -> tuple[str, ...]:
+        """The parties whose frames this worker has been waiting for longer than that."""
+        before = monotonic() - longer_than_s
+        return tuple(
+            sorted(
+                link.peer
+                for link in list(self._links)
+                if link.awaited and link.deadline != float("inf") and link.since < before
+            )
+        )
 
     def explain(self, peer: str, error: Exception) -> SessionError:
         """The cause behind a data connection to `peer` that broke; it ends the session.

@@ -58,19 +58,23 @@ class Desk:
             return message
 
     def report(self, message: Wire) -> None:
-        """Tell the daemon; blocks until the pipe has it."""
-        body = encode(message)
-        frame = len(body).to_bytes(_LENGTH_BYTES, "big") + body
+        """Tell the daemon; blocks until the pipe has it. Nothing follows the last report."""
         with self._writing:
-            view = memoryview(frame)
-            while view:
-                view = view[self._reports.write(view) :]
+            if not self._leaving:
+                self._write(message)
 
     def report_last(self, message: Wire) -> None:
         """Tell the daemon how it ended. If it closes stdin on that, the process does not leave at
         once any more: its main thread leaves after telling the other workers, within a second."""
-        self._leaving = True
-        self.report(message)
+        with self._writing:
+            self._leaving = True
+            self._write(message)
+
+    def _write(self, message: Wire) -> None:
+        body = encode(message)
+        view = memoryview(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
+        while view:
+            view = view[self._reports.write(view) :]
 
     def _read(self) -> None:
         stdin = sys.stdin.buffer

@@ -6,10 +6,11 @@ the other workers.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from socket import socket
-from time import monotonic
+from time import monotonic, sleep
 
 from nacl.signing import SigningKey
 
@@ -30,6 +31,8 @@ from protocol.manifest import Parameters, Role, Roster, RowSet, check_roster
 log = logging.getLogger("worker")
 
 MIN_CONTRIBUTORS = 2
+WAIT_WORTH_TELLING_S = 0.5
+GLANCE_S = 0.2
 _ROSTER_LIMIT_BYTES = 1 << 20
 
 Summary = m.ContributorSummary | m.MemberSummary | m.RecipientSummary
@@ -47,6 +50,7 @@ class Session:
     mesh: Mesh
     started: float
     stage: m.Stage = "connect"
+    _done: tuple[int, int] = (0, 0)
     _last_report: float = 0.0
 
     @property
@@ -117,11 +121,26 @@ class Session:
 
     def progress(self, stage: m.Stage, done: int, total: int, *, loss: float | None = None) -> None:
         """Tell the daemon how far this is, five times a second at most."""
-        self.stage = stage
+        self.stage, self._done = stage, (done, total)
         now = monotonic()
         if now - self._last_report >= 0.2 or done == total:
             self._last_report = now
             self.desk.report(m.Progress(stage=stage, done=done, total=total, loss=loss))
+
+    def report_waits(self) -> None:
+        """From now on a thread tells the daemon whom this worker waits for, when it takes long."""
+        threading.Thread(target=self._report_waits, name="waits", daemon=True).start()
+
+    def _report_waits(self) -> None:
+        told: tuple[str, ...] = ()
+        while self.mesh.watch.cause is None:
+            awaited = self.mesh.watch.awaited(WAIT_WORTH_TELLING_S)
+            if awaited != told:
+                told, (done, total) = awaited, self._done
+                self.desk.report(
+                    m.Progress(stage=self.stage, done=done, total=total, awaited=awaited)
+                )
+            sleep(GLANCE_S)
 
 
 Play = Callable[[Session, m.Proceed], Summary]
@@ -149,6 +168,7 @@ def serve(role: Role, play: Play) -> None:
     except Exception:  # noqa: BLE001  the outermost boundary: logged and reported there
         _fail_by_bug(desk, "connect", proceed.me)
     else:
+        session.report_waits()
         _play(session, proceed, play)
 
 
