@@ -13,10 +13,11 @@ from nacl.signing import SigningKey
 from numpy.typing import NDArray
 
 from mpc import rounds, topology
+from mpc.channels import Inbound
 from mpc.committee import Committee
 from mpc.field import Elements, PrimeField
 from mpc.fixedpoint import Grid
-from mpc.mesh import Inbound, Mesh
+from mpc.mesh import Mesh
 from mpc.rounds import Gradient, Rows
 from mpc.shares import InconsistentError, KeyStream, open_shares, split
 from mpc.transport import Frame

@@ -25,9 +25,10 @@ from typing import Any, Final
 import numpy as np
 
 from mpc import topology
+from mpc.channels import Inbound, Outbound
 from mpc.committee import Committee
 from mpc.field import Elements, PrimeField
-from mpc.mesh import Inbound, Mesh, Outbound
+from mpc.mesh import Mesh
 from mpc.watch import SessionError
 from protocol.errors import RemoteProtocolError
 

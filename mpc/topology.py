@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations, permutations
 from typing import Final
 
-from mpc.mesh import Channel
+from mpc.channels import Channel
 from mpc.watch import CONTROL
 
 RING: Final = "ring"

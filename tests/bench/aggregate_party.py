@@ -16,11 +16,12 @@ import numpy as np
 from nacl.signing import SigningKey
 
 from mpc import topology
+from mpc.channels import Channel
 from mpc.committee import Committee
 from mpc.field import Elements, field_named
 from mpc.fixedpoint import Grid, grid_for
 from mpc.lane import Adder, Opener, ShareSender, adding
-from mpc.mesh import Channel, Mesh, Peer
+from mpc.mesh import Mesh, Peer
 from mpc.noise import NoiseSource
 from mpc.rounds import GateRules, OwnerGate, chunk_rows
 from mpc.transport import Frame, Identity, listen

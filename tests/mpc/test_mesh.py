@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mpc.mesh import Channel, Mesh, Peer
+from mpc.channels import Channel
+from mpc.mesh import Mesh, Peer
 from mpc.transport import Identity, check_certificate, dial, listen
 from mpc.watch import CONTROL, AbortedError, PeerLostError, PeerSilentError, SessionError
 
