@@ -23,8 +23,16 @@ from secrets import SystemRandom
 
 import trio
 
+from node.admission import Admission
 from node.errors import Fault
-from node.libp2p_guard import Guard, GuardedStream, Limits, open_guard, tcp_endpoint
+from node.libp2p_guard import (
+    EVERYBODY,
+    Guard,
+    GuardedStream,
+    Limits,
+    open_guard,
+    tcp_endpoint,
+)
 from node.log import get_logger
 from node.standing import BAN_AT, AuthorRate, Standing
 from node.streams import FRAME_LIMIT, StreamBroken, answer, ask
@@ -41,6 +49,9 @@ PENALTY_PROTOCOL = 20.0
 PENALTY_STREAM = 5.0
 GOSSIP_PER_SECOND = 100.0
 GOSSIP_BURST = 400.0
+STRANGER_LINES_PER_SECOND = 0.5
+STRANGER_LINES_BURST = 30.0
+DEFAULT_LIMITS = Limits()
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 Check = Callable[[PeerId, bytes], bool]
@@ -119,13 +130,17 @@ class _Peer:
 class Host:
     """One libp2p host with requests, served protocols and one topic. Made by `open_host`."""
 
-    def __init__(self, guard: Guard, nursery: trio.Nursery, limits: Limits) -> None:
+    def __init__(
+        self, guard: Guard, nursery: trio.Nursery, limits: Limits, admission: Admission
+    ) -> None:
         self._guard = guard
         self._limits = limits
+        self._admission = admission
         self._nursery = nursery
         self._peers: dict[str, _Peer] = {}
         self._standing = Standing()
         self._random = SystemRandom()
+        self._lines = AuthorRate(STRANGER_LINES_PER_SECOND, STRANGER_LINES_BURST)
         self._rate = AuthorRate(GOSSIP_PER_SECOND, GOSSIP_BURST)
         self.addresses: tuple[str, ...] = ()
 
@@ -235,7 +250,7 @@ class Host:
     def admit(self, peer_id: str) -> str | None:
         """Why the peer is refused, or None. Asked by the guard."""
         ban = self._standing.ban(peer_id, trio.current_time())
-        return None if ban is None else ban.reason
+        return self._admission.refuse_peer(peer_id) if ban is None else ban.reason
 
     def misbehaved(self, peer_id: str, error: Exception) -> None:
         """A stream of the peer ended in `error`. Told by the guard."""
@@ -248,14 +263,14 @@ class Host:
             self._seen(peer_id)
             if peer.connected_at is None:
                 peer.connected_at = trio.current_time()
-                log.info("peer connected", peer=peer_id)
+                self._tell("peer connected", peer_id)
         elif peer.connected_at is not None:
             # A short connection counts as a failure: two nodes of which one refuses the other
             # would dial without pause.
             steady = trio.current_time() - peer.connected_at >= STEADY_AFTER_S
             peer.failures = 0 if steady else peer.failures + 1
             peer.connected_at = None
-            log.info("peer disconnected", peer=peer_id)
+            self._tell("peer disconnected", peer_id)
         self._wake(peer)
         self._forget_strangers()
 
@@ -297,10 +312,17 @@ class Host:
         )
 
     def _penalise(self, peer_id: str, points: float, reason: str) -> None:
-        log.warning("peer misbehaved", peer=peer_id, reason=reason[:300])
+        self._tell("peer misbehaved", peer_id, reason=reason[:300])
         if self._standing.penalise(peer_id, points, reason[:300], trio.current_time()):
-            log.warning("peer banned", peer=peer_id, reason=reason[:300])
+            self._tell("peer banned", peer_id, reason=reason[:300])
             self._nursery.start_soon(self._guard.sever, peer_id)
+
+    def _tell(self, event: str, peer_id: str, **values: str) -> None:
+        """Logged, unless strangers cause it too often: identities are free, disks are not."""
+        peer = self._peers.get(peer_id)
+        known = peer is not None and peer.known
+        if known or self._lines.allows(event, trio.current_time()):
+            log.info(event, peer=peer_id, known=known, **values)
 
     # --- tasks
 
@@ -332,7 +354,11 @@ class Host:
         async with peer.dialling:
             for address in peer.addresses:
                 if self._guard.is_connected(peer_id):
-                    break
+                    return True
+                refused = self._admission.refuse_address(tcp_endpoint(address)[0])
+                if refused is not None:
+                    peer.last_error = refused
+                    continue
                 with trio.move_on_after(self._limits.dial_timeout_s) as scope:
                     try:
                         await self._guard.dial(peer_id, address)
@@ -405,27 +431,27 @@ async def open_host(
     known: Mapping[PeerId, Iterable[str]] | None = None,
     *,
     network_key: bytes | None = None,
-    limits: Limits | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    admission: Admission = EVERYBODY,
 ) -> AsyncIterator[Host]:
     """A host that listens and keeps its connections until the block ends; then no socket is open.
 
     `private_key` is a 32-byte Ed25519 seed, `listen` one or more multiaddrs like
     `/ip4/127.0.0.1/tcp/4001` (port 0: any), `network` the name in the topic, `known` the
     addresses of the peers to stay connected with, `network_key` 32 secret bytes of a closed
-    network. Fault "port-in-use" or "address-invalid". An exception of the block comes out as it
-    is, not in the groups of the many nurseries below.
+    network, `admission` who may connect. Fault "port-in-use" or "address-invalid". An exception
+    of the block comes out as it is, not in the groups of the many nurseries below.
     """
     addresses = [listen] if isinstance(listen, str) else list(listen)
     for address in addresses:
         _probe(address)
     topic = f"/northbund/{network}/cdt/1"
     failure: Exception | None = None
-    limits = limits or Limits()
     async with (
         open_guard(private_key, topic, limits=limits, network_key=network_key) as guard,
         trio.open_nursery() as nursery,
     ):
-        host = Host(guard, nursery, limits)
+        host = Host(guard, nursery, limits, admission)
         up = await guard.listen(addresses, host)
         if up:
             host.addresses = tuple(f"{address}/p2p/{guard.peer_id}" for address in up)

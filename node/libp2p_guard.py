@@ -85,6 +85,7 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 from multiaddr.exceptions import Error as MultiaddrError  # type: ignore[import-untyped]
 
+from node.admission import Admission, origin
 from node.log import get_logger
 from node.streams import StreamBroken, read_exactly, reset
 from protocol.errors import LocalProtocolError, RemoteProtocolError
@@ -95,6 +96,7 @@ LIBRARY_LINES_PER_MINUTE = 30
 NEGOTIATION_LINE_LIMIT = 1_024
 PING_SIZE = 32
 RECORDS_LIMIT = 1_000
+EVERYBODY = Admission()
 CONNECTION_BUFFER_LIMIT = 4 * 1_048_576
 
 
@@ -102,8 +104,9 @@ CONNECTION_BUFFER_LIMIT = 4 * 1_048_576
 class Limits:
     """What one node grants to its peers, and how long it waits for them.
 
-    Counts are of things open at once; an address is one IP address, behind which several
-    organisations may stand.
+    Counts are of things open at once; an address is an IPv4 address or an IPv6 /64, behind which
+    several organisations may stand. `bytes_per_second` is of one connection; what comes faster
+    waits in the peer's own buffers.
     """
 
     inbound_connections: int = 200
@@ -116,6 +119,7 @@ class Limits:
     dial_timeout_s: float = 8.0
     ping_interval_s: float = 5.0
     ping_timeout_s: float = 5.0
+    bytes_per_second: float = 32 * 1_048_576
     gossip_limit: int = 65_536
     heartbeat_interval_s: float = 1.0
 
@@ -234,20 +238,24 @@ def mend_library() -> None:
     rpc_queue.RpcQueue.__init__.__defaults__ = (1_024, rpc_queue.DefaultMaxMessageSize)  # B10
 
 
-def _watch_buffers(muxed: Any) -> None:
+def _watch_buffers(muxed: Any, bytes_per_second: float) -> None:
     """B19: a connection that holds more unread bytes than the limit is closed.
 
     The library only warns when a peer writes past the window that it was given, so without this
     one peer can fill the memory through a stream that nobody reads. TooSlowError is what the
     library's reading loop takes as the order to close the connection. A subclass of Yamux would
-    be plainer, but the library makes its own class whatever it is configured with. Here is also
-    noted when the peer was heard last, for B14.
+    be plainer, but the library makes its own class whatever it is configured with. Here the
+    rate is kept too, and noted when the peer was heard last, for B14.
     """
     inner = muxed._read_data_body
-    muxed.heard_at = trio.current_time()
+    muxed.heard_at = paid_until = trio.current_time()
 
     async def read_data_body(length: int) -> bytes:
-        muxed.heard_at = trio.current_time()
+        nonlocal paid_until
+        now = muxed.heard_at = trio.current_time()
+        paid_until = max(paid_until, now - 1.0) + length / bytes_per_second
+        if paid_until > now:
+            await trio.sleep_until(paid_until)
         held = sum(len(buffer) for buffer in muxed.stream_buffers.values())
         if held + length > CONNECTION_BUFFER_LIMIT:
             raise trio.TooSlowError(f"{held} unread bytes")
@@ -369,7 +377,7 @@ def _contain_streams(host: Any, limits: Limits, watcher: Watcher) -> None:
     host.get_network().set_stream_handler(guarded)
 
 
-def _admit_by_peer(swarm: Any, watcher: Watcher) -> None:
+def _admit_by_peer(swarm: Any, limits: Limits, watcher: Watcher) -> None:
     """The library has no gate by peer id. Every connection passes here before it is used."""
     inner = swarm.add_conn
 
@@ -378,7 +386,7 @@ def _admit_by_peer(swarm: Any, watcher: Watcher) -> None:
         if reason is not None:
             await _quietly(muxed.secured_conn.close)
             raise SwarmException(f"{muxed.peer_id} is refused: {reason}")
-        _watch_buffers(muxed)
+        _watch_buffers(muxed, limits.bytes_per_second)
         return await inner(muxed, direction)
 
     swarm.add_conn = add_conn
@@ -392,9 +400,10 @@ class _Inbound:
     sockets from one place cannot keep everyone else out for the length of a handshake timeout.
     """
 
-    def __init__(self, swarm: Any, limits: Limits) -> None:
+    def __init__(self, swarm: Any, limits: Limits, admission: Admission) -> None:
         self._swarm = swarm
         self._limits = limits
+        self._admission = admission
         self._handshakes: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
         swarm._inbound_limiter = trio.CapacityLimiter(limits.inbound_connections)
@@ -403,25 +412,24 @@ class _Inbound:
     async def _handle(self, connection: Any, listener: Any, _event: Any) -> None:
         remote = connection.get_remote_address()
         address = remote[0] if remote else ""
+        place = origin(address)
         try:
-            if await self._admitted(connection, address):
-                await self._hold(RawConnection(connection, False), listener, address)
+            if self._admission.refuse_address(address) is None and self._has_room(place):
+                await self._hold(RawConnection(connection, False), listener, place)
         except Exception as error:  # noqa: BLE001  the boundary at which a connection ends
             log.debug("inbound connection ended", address=address, error=repr(error))
         finally:
             await _quietly(connection.close)
 
-    async def _admitted(self, connection: Any, address: str) -> bool:
-        if self._handshakes[address] >= self._limits.handshakes_per_address:
-            return False
-        if self._connections[address] >= self._limits.inbound_per_address:
-            return False
-        remote = self._swarm._build_remote_multiaddr(connection)
-        return remote is None or bool(await self._swarm.connection_gate.is_allowed(remote))
+    def _has_room(self, place: str) -> bool:
+        return (
+            self._handshakes[place] < self._limits.handshakes_per_address
+            and self._connections[place] < self._limits.inbound_per_address
+        )
 
-    async def _hold(self, raw: Any, listener: Any, address: str) -> None:
-        with _counted(self._connections, address):
-            with _counted(self._handshakes, address):
+    async def _hold(self, raw: Any, listener: Any, place: str) -> None:
+        with _counted(self._connections, place):
+            with _counted(self._handshakes, place):
                 muxed = await self._swarm.upgrade_inbound_raw_conn(raw, listener)
             await muxed.event_closed.wait()
 
@@ -477,7 +485,7 @@ class Guard:
         The addresses that came up, without the peer id; none if none did (B8).
         """
         _contain_streams(self._host, self._limits, watcher)
-        _admit_by_peer(self._swarm, watcher)
+        _admit_by_peer(self._swarm, self._limits, watcher)
         self._swarm.register_notifee(_Changes(self, watcher))
         await self._swarm.listen(*(Multiaddr(address) for address in addresses))
         return tuple(str(address) for address in self._host.get_transport_addrs())
@@ -695,7 +703,12 @@ def _build_gossip(host: Any, topic: str, limits: Limits) -> tuple[Any, Any]:
 
 @asynccontextmanager
 async def open_guard(
-    private_key: bytes, topic: str, *, limits: Limits, network_key: bytes | None = None
+    private_key: bytes,
+    topic: str,
+    *,
+    limits: Limits,
+    admission: Admission = EVERYBODY,
+    network_key: bytes | None = None,
 ) -> AsyncIterator[Guard]:
     """A host that gossips on `topic` until the block ends, and accepts nobody before `listen`.
 
@@ -705,7 +718,7 @@ async def open_guard(
     mend_library()
     host = _build(private_key, network_key, limits)
     swarm = host.get_network()
-    _Inbound(swarm, limits)
+    _Inbound(swarm, limits, admission)
     pubsub, router = _build_gossip(host, topic, limits)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(host.run([]))

@@ -3,10 +3,12 @@
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 
 import pytest
 import trio
 
+from node.admission import Admission
 from node.errors import Fault
 from node.host import Host, PeerRefused, PeerTimeout, PeerUnreachable, open_host
 from protocol.errors import LocalProtocolError, RemoteProtocolError
@@ -272,3 +274,27 @@ async def test_a_dropped_connection_is_made_again() -> None:
         await one.drop(two.peer_id)
         await until(lambda: is_connected(one, two.peer_id))
         assert await two.request(one.peer_id, ECHO, b"", timeout_s=5) == b"echo "
+
+
+async def test_peers_and_ranges_on_the_deny_lists_are_refused_both_ways() -> None:
+    local = (ip_network("127.0.0.0/8"),)
+    async with open_host(seed(2), ANY, "test") as two:
+        for lists in (
+            Admission(deny_peers=frozenset([two.peer_id])),
+            Admission(allow_peers=frozenset([STRANGER])),
+            Admission(deny_ranges=local),
+            Admission(allow_ranges=(ip_network("192.0.2.0/24"),)),
+        ):
+            async with open_host(seed(1), ANY, "test", admission=lists) as one:
+                one.serve(ECHO, echo)
+                two.know(one.peer_id, one.addresses)
+                one.know(two.peer_id, two.addresses)
+                with pytest.raises(Fault):
+                    await two.request(one.peer_id, ECHO, b"", timeout_s=1)
+                with pytest.raises(PeerUnreachable):
+                    await one.request(two.peer_id, ECHO, b"", timeout_s=1)
+        allowed = Admission(allow_peers=frozenset([two.peer_id]), allow_ranges=local)
+        async with open_host(seed(1), ANY, "test", admission=allowed) as one:
+            one.serve(ECHO, echo)
+            two.know(one.peer_id, one.addresses)
+            assert await two.request(one.peer_id, ECHO, b"", timeout_s=5) == b"echo "
