@@ -9,6 +9,7 @@ terminal, never from a process argument. Whoever is root or reads the process's 
 import json
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from node.folder import write_private
 from protocol.ids import Account, PeerId
 
 if TYPE_CHECKING:
+    from eth_account import Account as Accounts
     from eth_account.signers.local import LocalAccount
     from nacl.signing import SigningKey
 
@@ -124,10 +126,8 @@ def create_keystore(path: Path, password: Password, *, light: bool = False) -> A
 
     FileExistsError if a file is there. `light` weakens the key derivation for demonstrations.
     """
-    from eth_account import Account as Accounts  # noqa: PLC0415  half a second
-
     secret = os.urandom(32)
-    encrypted = Accounts.encrypt(
+    encrypted = _accounts().encrypt(
         secret, password.reveal(), iterations=LIGHT_KDF_ITERATIONS if light else None
     )
     account = Account(bytes.fromhex(encrypted["address"].removeprefix("0x")))
@@ -152,18 +152,17 @@ def unlock(path: Path, password: Password) -> "LocalAccount":
 
     Fault `key-missing`, `key-unsafe`, `key-damaged`, `password-wrong`.
     """
-    from eth_account import Account as Accounts  # noqa: PLC0415  half a second
-
+    accounts = _accounts()
     keystore = _keystore(path)
     try:
-        secret = Accounts.decrypt(keystore, password.reveal())
+        secret = accounts.decrypt(keystore, password.reveal())
     except ValueError as error:
         if "MAC mismatch" in str(error):
             raise Fault("password-wrong", f"the password does not open {path}") from None
         raise Fault("key-damaged", f"{path} is no keystore: {error}") from None
     except (KeyError, TypeError) as error:
         raise Fault("key-damaged", f"{path} is no keystore: {error!r}") from None
-    account: LocalAccount = Accounts.from_key(secret)
+    account: LocalAccount = accounts.from_key(secret)
     if account.address.lower() != "0x" + keystore_account(path).hex():
         raise Fault("key-damaged", f"{path} names another account than the one whose key it holds")
     return account
@@ -186,6 +185,20 @@ def read_password(password_file: Path | None, environment: Mapping[str, str]) ->
     if not text:
         raise Fault("password-missing", f"{password_file} is empty")
     return Password(text)
+
+
+def _accounts() -> "type[Accounts]":
+    """eth-account, imported late: it takes half a second.
+
+    py_ecc, which it brings, raises the interpreter's recursion limit to 100,000, and then any
+    decoder that recurses in C (json, msgspec) runs off the end of the stack on deeply nested input:
+    whoever answers for the chain could kill the daemon. So the limit is put back at once.
+    """
+    limit = sys.getrecursionlimit()
+    from eth_account import Account  # noqa: PLC0415
+
+    sys.setrecursionlimit(limit)
+    return Account
 
 
 def _keystore(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 import json
 import pickle
 import stat
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -78,6 +80,18 @@ def test_a_keystore_opens_with_its_password_alone(keystore: Path) -> None:
     assert bytes.fromhex(unlock(keystore, PASSWORD).address[2:]) == account
     assert kind_of(unlock, keystore, Password("wrong")) == "password-wrong"
     assert json.loads(keystore.read_text())["crypto"]["kdfparams"]["n"] == 2**14
+
+
+def test_unlocking_leaves_the_recursion_limit_that_keeps_decoders_alive(keystore: Path) -> None:
+    program = (
+        "import json, sys\nfrom pathlib import Path\nfrom node.keys import Password, unlock\n"
+        f"unlock(Path({str(keystore)!r}), Password('correct horse'))\n"
+        "assert 'py_ecc' in sys.modules\n"
+        "try: json.loads('[' * 500_000)\n"
+        "except RecursionError: print(sys.getrecursionlimit())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"1000\n"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 3, "crypto": {}}', "\xff"])
