@@ -20,7 +20,7 @@ from node.demo.in_clear import Replay, Settings, Split, encoded, replay
 KNOWN_ROWS = (30, 300)
 WIDTHS = (1, 2, 4)
 NOISES = (0.0, 0.1, 0.3, 1.0, 3.0)
-_TRIALS = 5
+_TRIALS = 3
 
 
 @dataclass(frozen=True, slots=True)
