@@ -35,7 +35,8 @@ HIDDEN = "(hidden)"
 _SECRET_NAMES = ("password", "secret", "seed", "private", "cookie", "authorization", "token_text")
 _BYTES_SHOWN = 32
 _HANDLER_NAME = "northbund"
-_NOISY = ("libp2p", "hypercorn", "web3", "multiaddr", "async_service", "httpx2", "httpcore2")
+_NOISY = ("hypercorn", "web3", "multiaddr", "async_service", "httpx2", "httpcore2")
+"""Libraries whose INFO is of no use to an operator. (libp2p is quietened by its guard.)"""
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -52,8 +52,8 @@ def test_readable_lines_and_levels_that_change_while_running() -> None:
 def test_a_library_that_talks_much_is_heard_from_warnings_on() -> None:
     stream = io.StringIO()
     log.configure("info", console="json", stream=stream)
-    logging.getLogger("libp2p.host").info("chatter")
-    logging.getLogger("libp2p.host").warning("news")
+    logging.getLogger("hypercorn.error").info("chatter")
+    logging.getLogger("hypercorn.error").warning("news")
     assert [record["event"] for record in lines(stream.getvalue())] == ["news"]
 
 
