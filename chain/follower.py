@@ -12,6 +12,7 @@ A block counts once `confirmations` blocks stand on it. Should the chain replace
 were taken nevertheless, everything above the common ancestor is taken back first.
 """
 
+import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -109,9 +110,10 @@ class Follower:
         while True:
             try:
                 caught_up = await self.step()
-            except (ChainUnreachable, ChainRefused) as error:
+            except (ChainUnreachable, ChainRefused, sqlite3.OperationalError) as error:
+                # A full disk is one of these: the step is as if it had not been made.
                 self._reachable = False
-                log.warning("chain_unreachable", reason=str(error), again_in_s=pause)
+                log.warning("follower_waits", reason=str(error), again_in_s=pause)
                 await trio.sleep(pause)
                 pause = min(2 * pause, RETRY_MOST_S)
                 continue

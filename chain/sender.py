@@ -1,4 +1,4 @@
-"""The durable outbox: exactly one transaction for each intent, whatever crashes when.
+"""The durable outbox at work: exactly one transaction for each intent, whatever crashes when.
 
 An intent has a key of the caller's choice and is stored in the caller's own transaction. Nonce
 and signed raw transaction are stored in one transaction BEFORE the first broadcast, so after a
@@ -6,16 +6,18 @@ crash the same bytes are sent again and the nonce keeps them from counting twice
 transaction is replaced under its own nonce; whichever of its forms is mined, it is the one.
 
 Before anything is signed the transaction is simulated: what the contract would refuse is never
-sent, and `confirmed` says the contract's reason. (One exception: while earlier ones are not yet
-mined a refusal may be theirs to lift, so it is asked again afterwards.)
+sent, and `confirmed` says the contract's reason. (While earlier ones are not yet mined a refusal
+may be theirs to lift, so it is asked again afterwards.)
 
 Adversary: an endpoint that drops transactions, forgets receipts, or reorganises. The account's
-key is used by this outbox alone.
+key is used by this outbox alone; should somebody else use it, the intent whose nonce is gone is
+refused and its caller told, never sent a second time.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -25,6 +27,7 @@ from eth_hash.auto import keccak
 from sqlite_utils import Database
 
 from chain.errors import ChainRefused, ChainUnreachable
+from chain.outbox import Job, Newest, Outbox, Signed, UnderWay
 from chain.provider import TrioProvider
 from protocol.ids import Account, hexadecimal
 
@@ -37,8 +40,7 @@ STUCK_AFTER_S: Final = 60.0
 QUICK_POLL_S: Final = 0.02
 RETRY_MOST_S: Final = 30.0
 PRIORITY_FEE_WEI: Final = 10**9
-
-_JOB: Final = "SELECT id, key, destination, data, coalesce(gas, 0) FROM chain_outbox"
+FOREIGN_AFTER_BLOCKS: Final = 12
 
 # What a node says when it has the transaction, or had it, or will not take it at this price.
 _HARMLESS: Final = (
@@ -62,15 +64,6 @@ class Confirmed:
     gas_used: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    id: int
-    key: str
-    destination: bytes
-    data: bytes
-    gas: int  # 0: not yet estimated
-
-
 class Sender:
     """One account's outbox. `fee_cap_wei` is the most it pays for a unit of gas."""
 
@@ -87,9 +80,9 @@ class Sender:
         stuck_after_s: float = STUCK_AFTER_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._db = db
         self._provider = provider
         self._account = account
+        self._outbox = Outbox(db, self.address)
         self._chain_id = chain_id
         self._confirmations = confirmations
         self._fee_cap = fee_cap_wei
@@ -115,26 +108,16 @@ class Sender:
         The same key again changes nothing, whatever has become of it. `kind` names it in the
         figures of gas. `gas` is the limit; estimated if None.
         """
-        inserted = self._db.execute(
-            "INSERT OR IGNORE INTO chain_outbox"
-            " (key, kind, account, destination, data, gas, state, enqueued_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'new', ?)",
-            [key, kind, self.address, to, data, gas, self._clock()],
-        )
+        inserted = self._outbox.add(key, kind, to, data, gas, self._clock())
         self._woken.set()
-        return inserted.rowcount == 1
+        return inserted
 
     def withdraw(self, key: str) -> bool:
-        """Forget an intent that was refused or not yet signed; whether there was one.
+        """Forget an intent that is not yet signed, was refused, or failed; whether there was one.
 
         A caller whose transaction was refused may so try the same key again later.
         """
-        deleted = self._db.execute(
-            "DELETE FROM chain_outbox"
-            " WHERE key = ? AND account = ? AND state IN ('new', 'refused')",
-            [key, self.address],
-        )
-        return deleted.rowcount == 1
+        return self._outbox.forget(key)
 
     async def confirmed(self, key: str) -> Confirmed:
         """Return once the intent's transaction has succeeded and is confirmed.
@@ -144,38 +127,29 @@ class Sender:
         """
         while True:
             moved = self._moved
-            row = self._db.execute(
-                "SELECT state, transaction_hash, block, gas_used, success, reason"
-                " FROM chain_outbox WHERE key = ? AND account = ?",
-                [key, self.address],
-            ).fetchone()
-            if row is None:
+            now = self._outbox.outcome(key)
+            if now is None:
                 raise KeyError(key)
-            state, transaction, block, gas_used, success, reason = row
-            if state == "refused" or (state == "final" and not success):
-                raise ChainRefused(reason)
-            if state == "final":
-                return Confirmed(key, transaction, block, gas_used)
+            if now.state == "refused" or (now.state == "final" and not now.success):
+                raise ChainRefused(now.reason)
+            if now.state == "final":
+                return Confirmed(key, now.transaction, now.block, now.gas_used)
             await moved.wait()
 
     def gas_by_kind(self) -> dict[str, tuple[int, int]]:
         """For each kind of transaction: how many succeeded, and the gas of all together."""
-        rows = self._db.execute(
-            "SELECT kind, count(*), sum(gas_used) FROM chain_outbox"
-            " WHERE state = 'final' AND success = 1 AND account = ? GROUP BY kind ORDER BY kind",
-            [self.address],
-        )
-        return {kind: (count, gas) for kind, count, gas in rows}
+        return self._outbox.gas_by_kind()
 
     # ------------------------------------------------------------------ running
 
     async def run(self) -> None:
-        """Send for ever; an endpoint that is down is waited for."""
+        """Send for ever; an endpoint that is down, and a full disk, are waited for."""
         pause = self._poll_s
         while True:
             try:
                 progress = await self.step()
-            except (ChainUnreachable, ChainRefused) as error:
+            except (ChainUnreachable, ChainRefused, sqlite3.OperationalError) as error:
+                # A full disk is one of these: what was not stored was not sent.
                 pause = min(2 * max(pause, QUICK_POLL_S), RETRY_MOST_S)
                 log.warning("sender_waits", reason=str(error), again_in_s=pause)
             else:
@@ -201,138 +175,123 @@ class Sender:
     # ----------------------------------------------------------------- receipts
 
     async def _follow_receipts(self) -> bool:
-        waiting = self._db.execute(
-            "SELECT o.id, o.state, o.block_hash, a.hash FROM chain_outbox o"
-            " JOIN chain_attempts a ON a.job = o.id"
-            " WHERE o.state IN ('sent', 'mined') AND o.account = ? ORDER BY o.nonce",
-            [self.address],
-        ).fetchall()
+        waiting = self._outbox.under_way()
         if not waiting:
             return False
         head = int(await self._provider.ask("eth_blockNumber"), 16)
         receipts = await self._provider.ask_many(
-            [("eth_getTransactionReceipt", [hexadecimal(row[3])]) for row in waiting]
+            [("eth_getTransactionReceipt", [hexadecimal(one.transaction)]) for one in waiting]
         )
         found = {
-            job: receipt
-            for (job, _, _, _), receipt in zip(waiting, receipts, strict=True)
+            one.job: receipt
+            for one, receipt in zip(waiting, receipts, strict=True)
             if isinstance(receipt, dict)
         }
         moved = False
-        for job, state, block_hash in {row[:3] for row in waiting}:
-            moved |= await self._judge(job, state, block_hash, found.get(job), head)
-        return moved
+        jobs = {one.job: one for one in waiting}
+        for number, one in jobs.items():
+            moved |= await self._judge(one, found.get(number), head)
+        lost = [one for one in jobs.values() if one.state == "sent" and one.job not in found]
+        return await self._refuse_lost_nonces(lost, head) or moved
 
-    async def _judge(
-        self, job: int, state: str, block_hash: bytes, receipt: dict[str, Any] | None, head: int
-    ) -> bool:
+    async def _judge(self, one: UnderWay, receipt: dict[str, Any] | None, head: int) -> bool:
         if receipt is None:
-            if state == "mined":  # a reorganisation took it; it will be sent again
-                self._update(job, state="sent", block=None, block_hash=None)
-            return state == "mined"
+            if one.state == "mined":  # a reorganisation took it; it will be sent again
+                self._outbox.mark(one.job, state="sent", block=None, block_hash=None)
+                self._broadcast.clear()
+            return one.state == "mined"
         block = int(receipt["blockNumber"], 16)
         final = head - block >= self._confirmations
         mined_hash = bytes.fromhex(receipt["blockHash"][2:])
-        if not final and state == "mined" and mined_hash == block_hash:
+        if not final and one.state == "mined" and mined_hash == one.block_hash:
             return False
         success = int(receipt["status"], 16) == 1
-        self._update(
-            job,
+        self._outbox.mark(
+            one.job,
             state="final" if final else "mined",
             block=block,
             block_hash=mined_hash,
             transaction_hash=bytes.fromhex(receipt["transactionHash"][2:]),
             gas_used=int(receipt["gasUsed"], 16),
             success=int(success),
-            reason="" if success else await self._reason(job, block),
+            reason="" if success else await self._reason(one.job, block),
         )
         return True
 
     async def _reason(self, job: int, block: int) -> str:
-        row = self._db.execute(
-            "SELECT id, key, destination, data, coalesce(gas, 0) FROM chain_outbox WHERE id = ?",
-            [job],
-        ).fetchone()
+        request = self._request(self._outbox.job(job))
         try:
-            await self._provider.ask("eth_call", self._request(_Job(*row)), hex(block))
+            await self._provider.ask("eth_call", request, hex(block))
         except ChainRefused as error:
             return error.reason
         return "the transaction failed when it was mined, for a reason that is gone since"
 
-    def _update(self, job: int, **columns: Any) -> None:
-        assignments = ", ".join(f"{name} = ?" for name in columns)
-        with self._db.atomic():
-            self._db.execute(
-                f"UPDATE chain_outbox SET {assignments} WHERE id = ?",  # noqa: S608 (own names)
-                [*columns.values(), job],
-            )
+    async def _refuse_lost_nonces(self, lost: list[UnderWay], head: int) -> bool:
+        """Refuse intents whose nonce another transaction of the same key used, blocks ago.
+
+        They are not sent under a new nonce: should the endpoint merely have lost the receipt,
+        they would count twice.
+        """
+        depth = max(FOREIGN_AFTER_BLOCKS, self._confirmations)
+        if not lost or head < depth:
+            return False
+        address = hexadecimal(self.address)
+        used = await self._provider.ask("eth_getTransactionCount", address, hex(head - depth))
+        gone = [one for one in lost if one.nonce < int(used, 16)]
+        for one in gone:
+            reason = "its nonce was used by a transaction that this node did not send"
+            self._outbox.mark(one.job, state="refused", reason=reason)
+            log.error("foreign_transaction", nonce=one.nonce, reason=reason)
+        return bool(gone)
 
     # ------------------------------------------------------------------ sending
 
     async def _send_again(self) -> bool:
-        rows = self._db.execute(
-            "SELECT o.id, o.nonce, a.hash, a.raw, a.max_fee, a.priority_fee, max(a.signed_at)"
-            " FROM chain_outbox o JOIN chain_attempts a ON a.job = o.id"
-            " WHERE o.state = 'sent' AND o.account = ? GROUP BY o.id ORDER BY o.nonce",
-            [self.address],
-        ).fetchall()
-        unsent = [raw for _, _, digest, raw, *_ in rows if digest not in self._broadcast]
+        sent = self._outbox.newest()
+        unsent = [one.raw for one in sent if one.transaction not in self._broadcast]
         await self._push(unsent)
-        for job, nonce, _, _, max_fee, priority_fee, signed_at in rows[:1]:
-            if self._clock() - signed_at > self._stuck_after_s:
-                await self._replace(job, nonce, int(max_fee), int(priority_fee))
+        if sent and self._clock() - sent[0].signed_at > self._stuck_after_s:
+            await self._replace(sent[0])
         return bool(unsent)
 
-    async def _replace(self, job: int, nonce: int, max_fee: int, priority_fee: int) -> None:
-        wanted_max, _ = await self._fees()
-        new_max = min(max(int(max_fee * BUMP) + 1, wanted_max), self._fee_cap)
-        new_priority = min(int(priority_fee * BUMP) + 1, new_max)
-        if new_max < int(max_fee * BUMP):
-            log.warning("transaction_stuck_at_fee_cap", nonce=nonce, fee_cap_wei=self._fee_cap)
+    async def _replace(self, stuck: Newest) -> None:
+        wanted, _ = await self._fees()
+        max_fee = min(max(int(stuck.max_fee * BUMP) + 1, wanted), self._fee_cap)
+        if max_fee < int(stuck.max_fee * BUMP):
+            log.warning("stuck_at_fee_cap", nonce=stuck.nonce, fee_cap_wei=self._fee_cap)
             self._broadcast.clear()  # send the same bytes again: the node may have dropped them
             return
-        row = self._db.execute(
-            "SELECT id, key, destination, data, coalesce(gas, 0) FROM chain_outbox WHERE id = ?",
-            [job],
-        ).fetchone()
-        await self._push(self._sign([_Job(*row)], nonce, new_max, new_priority))
+        priority_fee = min(int(stuck.priority_fee * BUMP) + 1, max_fee)
+        await self._sign_and_push([self._outbox.job(stuck.job)], stuck.nonce, max_fee, priority_fee)
 
     async def _send_new(self) -> bool:
-        (in_flight,) = self._db.execute(
-            "SELECT count(*) FROM chain_outbox WHERE state = 'sent' AND account = ?",
-            [self.address],
-        ).fetchone()
-        rows = self._db.execute(
-            _JOB + " WHERE state = 'new' AND account = ? ORDER BY id LIMIT ?",
-            [self.address, IN_FLIGHT_MOST - in_flight],
-        ).fetchall()
-        if not rows:
+        in_flight = self._outbox.in_flight()
+        jobs = self._outbox.new_jobs(IN_FLIGHT_MOST - in_flight)
+        if not jobs:
             return False
-        ready, refused = await self._simulate([_Job(*row) for row in rows], in_flight)
+        ready, refused = await self._simulate(jobs, in_flight)
         if ready:
             nonce = await self._next_nonce()
-            max_fee, priority_fee = await self._fees()
-            await self._push(self._sign(ready, nonce, max_fee, priority_fee))
+            await self._sign_and_push(ready, nonce, *await self._fees())
         return bool(ready) or refused
 
-    async def _simulate(self, jobs: list[_Job], in_flight: int) -> tuple[list[_Job], bool]:
+    async def _simulate(self, jobs: list[Job], in_flight: int) -> tuple[list[Job], bool]:
         """The leading jobs that would succeed now; whether the first one was refused for good."""
         answers = await self._provider.ask_many(
             [("eth_estimateGas", [self._request(job), "pending"]) for job in jobs]
         )
-        ready: list[_Job] = []
+        ready: list[Job] = []
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, ChainRefused):
                 if ready or in_flight:
                     break  # those before it may be what it waits for
-                self._update(job.id, state="refused", reason=answer.reason)
+                self._outbox.mark(job.id, state="refused", reason=answer.reason)
                 log.warning("transaction_refused", key=job.key, reason=answer.reason)
                 return [], True
-            gas = job.gas or int(int(answer, 16) * GAS_MARGIN)
-            ready.append(_Job(job.id, job.key, job.destination, job.data, gas))
+            ready.append(replace(job, gas=job.gas or int(int(answer, 16) * GAS_MARGIN)))
         return ready, False
 
-    def _request(self, job: _Job) -> dict[str, str]:
+    def _request(self, job: Job) -> dict[str, str]:
         return {
             "from": hexadecimal(self.address),
             "to": hexadecimal(job.destination),
@@ -340,19 +299,43 @@ class Sender:
         }
 
     async def _next_nonce(self) -> int:
-        count = await self._provider.ask(
-            "eth_getTransactionCount", hexadecimal(self.address), "latest"
-        )
-        (last,) = self._db.execute(
-            "SELECT max(nonce) FROM chain_outbox WHERE account = ?", [self.address]
-        ).fetchone()
-        return int(count, 16) if last is None else max(int(count, 16), last + 1)
+        address = hexadecimal(self.address)
+        count = await self._provider.ask("eth_getTransactionCount", address, "latest")
+        return max(int(count, 16), self._outbox.last_nonce() + 1)
 
     async def _fees(self) -> tuple[int, int]:
         block = await self._provider.ask("eth_getBlockByNumber", "latest", False)
         base = int(block["baseFeePerGas"], 16)
         max_fee = min(2 * base + PRIORITY_FEE_WEI, self._fee_cap)
         return max_fee, min(PRIORITY_FEE_WEI, max_fee)
+
+    async def _sign_and_push(
+        self, jobs: list[Job], nonce: int, max_fee: int, priority_fee: int
+    ) -> None:
+        wanted = [job for job in jobs if self._outbox.is_wanted(job)]
+        signed = [
+            self._sign(job, nonce + offset, max_fee, priority_fee)
+            for offset, job in enumerate(wanted)
+        ]
+        self._outbox.store(signed, self._clock())
+        await self._push([one.raw for one in signed])
+
+    def _sign(self, job: Job, nonce: int, max_fee: int, priority_fee: int) -> Signed:
+        signed = self._account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": self._chain_id,
+                "nonce": nonce,
+                "to": job.destination,
+                "data": job.data,
+                "value": 0,
+                "gas": job.gas,
+                "maxFeePerGas": max_fee,
+                "maxPriorityFeePerGas": priority_fee,
+            }
+        )
+        raw = bytes(signed.raw_transaction)
+        return Signed(job, nonce, bytes(signed.hash), raw, max_fee, priority_fee)
 
     async def _push(self, raws: list[bytes]) -> None:
         answers = await self._provider.ask_many(
@@ -363,43 +346,6 @@ class Sender:
                 log.warning("transaction_not_taken", reason=answer.reason)
                 continue
             self._broadcast.add(keccak(raw))
-
-    def _sign(self, jobs: list[_Job], nonce: int, max_fee: int, priority_fee: int) -> list[bytes]:
-        """Sign the jobs under consecutive nonces; durable when this returns."""
-        now = self._clock()
-        raws = []
-        with self._db.atomic():
-            for offset, job in enumerate(jobs):
-                signed = self._account.sign_transaction(
-                    {
-                        "type": 2,
-                        "chainId": self._chain_id,
-                        "nonce": nonce + offset,
-                        "to": job.destination,
-                        "data": job.data,
-                        "value": 0,
-                        "gas": job.gas,
-                        "maxFeePerGas": max_fee,
-                        "maxPriorityFeePerGas": priority_fee,
-                    }
-                )
-                self._db.execute(
-                    "UPDATE chain_outbox SET state = 'sent', nonce = ?, gas = ? WHERE id = ?",
-                    [nonce + offset, job.gas, job.id],
-                )
-                self._db.execute(
-                    "INSERT INTO chain_attempts VALUES (?, ?, ?, ?, ?, ?)",
-                    [
-                        bytes(signed.hash),
-                        job.id,
-                        str(max_fee),
-                        str(priority_fee),
-                        bytes(signed.raw_transaction),
-                        now,
-                    ],
-                )
-                raws.append(bytes(signed.raw_transaction))
-        return raws
 
 
 def _is_harmless(refused: ChainRefused) -> bool:

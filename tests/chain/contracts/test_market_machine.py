@@ -24,8 +24,8 @@ WINDOW_S, DECISION_S, GRACE_S = 600, 900, 300
 PRICE = 5
 RUNNING = ("ATTESTED", "CLAIMED", "DISPUTED")
 
-tasks = st.integers(0, 2)
-lines = st.lists(st.integers(0, 60), min_size=2, max_size=2)
+tasks = st.integers(0, 1)
+lines = st.lists(st.integers(0, 30), min_size=2, max_size=2)
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Market(RuleBasedStateMachine):
 
     @rule(budget=st.integers(0, 80), span=st.integers(1, 2_000))
     def open(self, budget, span):
-        if len(self.tasks) == 3:
+        if len(self.tasks) == 2:
             return
         terms = self.world.task(
             self.algorithm,
