@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from node.demo.organisations import Organisation
 from node.demo.processes import Processes, northbund, running_demo
 from node.demo.progress import Progress
 from node.errors import Fault
+from protocol.errors import LocalProtocolError
 
 POLL_S = 0.05
 START_S = 30.0
@@ -32,6 +34,7 @@ ETHER = 10
 TOKENS = {BANK_A: 0, BANK_B: 0, FINTECH_C: 100, REGULATOR_D: 10}
 """C pays for the task; D lodges the bond of an attester."""
 
+_SENTENCE = "northbund: "
 _MARK = "northbund-demo"
 _RECORD = "processes.json"
 
@@ -127,15 +130,14 @@ class Network:
 
     def _ready_to_use(self, child: "Popen[bytes]", log: Path) -> bool:
         if child.poll() is not None:
-            last = log.read_text("utf-8", "replace").strip().splitlines()
-            reason = last[-1] if last else "it gave no reason"
-            raise Fault("demo-failed", f"the development chain did not start: {reason}; see {log}")
+            raise _told(log) or Fault("demo-failed", f"the chain did not start; see {log}")
         return b'"registry"' in log.read_bytes()
 
     def _answers(self, name: str, child: "Popen[bytes]") -> bool:
         folder = self[name].folder
+        log = folder / "console.log"
         if child.poll() is not None:
-            raise Fault("demo-failed", f"the daemon of {name} ended; see {folder / 'console.log'}")
+            raise _told(log) or Fault("demo-failed", f"the daemon of {name} ended; see {log}")
         try:
             status = Client(folder).call("node_status")
         except Fault as fault:
@@ -143,3 +145,14 @@ class Network:
                 return False
             raise
         return bool(status)
+
+
+def _told(log: Path) -> Fault | None:
+    """The Fault that a command printed before it ended, as JSON or for a person; or None."""
+    for line in reversed(log.read_text("utf-8", "replace").splitlines()):
+        if line.startswith(_SENTENCE):
+            return Fault("demo-failed", f"{line.removeprefix(_SENTENCE)}; see {log}")
+        with suppress(ValueError, TypeError, KeyError, LocalProtocolError):
+            error = json.loads(line)["error"]
+            return Fault(error["kind"], error["sentence"], **error["data"])
+    return None
