@@ -124,7 +124,7 @@ class _Peer:
         self.last_seen: float | None = None
         self.connected_at: float | None = None
         self.round_trip_s: float | None = None
-        self.last_error = "it was never dialled"
+        self.last_error = "it closed the connection"
 
 
 class Host:
@@ -406,7 +406,7 @@ class Host:
         if self._guard.heard_at(peer_id) >= asked:
             self._seen(peer_id)
         elif self._guard.is_connected(peer_id):
-            log.warning("peer cut off", peer=peer_id, reason=reason)
+            self._tell("peer cut off", peer_id, reason=reason)
             await self._guard.sever(peer_id)
 
     async def _gossip(self, check: Check, receive: Receive) -> None:

@@ -526,6 +526,10 @@ class Guard:
         of peers that failed once (B13) and without retries, which are the caller's.
         """
         peer = ID.from_string(peer_id)
+        with trio.move_on_after(self._limits.stop_timeout_s):
+            # Until a broken connection is off the library's list, it counts it as one.
+            while not self._open(peer) and self._swarm.get_connections(peer):  # noqa: ASYNC110
+                await trio.sleep(0.02)
         self._swarm.unblock_peer(peer)
         self._swarm.peerstore.clear_addrs(peer)
         try:
