@@ -91,6 +91,7 @@ class Sender:
         self._clock = clock
         self._woken = trio.Event()
         self._moved = trio.Event()
+        self._looked_at = 0.0  # when a stuck transaction was last given another chance
         self._broadcast: set[bytes] = set()  # by this process; a restart sends all again
 
     @property
@@ -250,11 +251,14 @@ class Sender:
         sent = self._outbox.newest()
         unsent = [one.raw for one in sent if one.transaction not in self._broadcast]
         await self._push(unsent)
-        if sent and self._clock() - sent[0].signed_at > self._stuck_after_s:
-            await self._replace(sent[0])
+        if sent:
+            since = max(sent[0].signed_at, self._looked_at)
+            if self._clock() - since > self._stuck_after_s:
+                await self._replace(sent[0])
         return bool(unsent)
 
     async def _replace(self, stuck: Newest) -> None:
+        self._looked_at = self._clock()
         wanted, _ = await self._fees()
         max_fee = min(max(int(stuck.max_fee * BUMP) + 1, wanted), self._fee_cap)
         if max_fee < int(stuck.max_fee * BUMP):
