@@ -35,14 +35,14 @@ def devchain(
     json: Json = False,
 ) -> None:
     """Run a local EVM chain (anvil) until Ctrl-C."""
-    from node.cli.devchain import Plan, funding, run  # noqa: PLC0415
-
-    wishes = tuple(funding(each) for each in fund or ())
-    if wishes and not deploy:
+    if fund and not deploy:
         raise Fault("input-invalid", "--fund gives test tokens, so it needs --deploy")
     file = deployment.expanduser().absolute()
     if not file.parent.is_dir():
         raise Fault("folder-missing", f"{file.parent}, where --deployment points, is no folder")
+    from node.cli.devchain import Plan, funding, run  # noqa: PLC0415
+
+    wishes = tuple(funding(each) for each in fund or ())
     plan = Plan(port, deploy, state, file, wishes, dispute_window, grace)
     run(plan, lambda told: show(told, as_json=json))
 
