@@ -85,11 +85,6 @@ class Recovered:
     columns: dict[str, ColumnRecovered]
     whole_rows: int
 
-    def best_number(self) -> float:
-        """The highest R2 of a number, at least 0."""
-        scores = [found.score for found in self.columns.values() if found.kind == "number"]
-        return max(0.0, *scores) if scores else 0.0
-
     def share(self) -> float:
         """How much of an unknown row comes out, 0 to 1: the mean over the columns.
 
