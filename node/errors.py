@@ -91,7 +91,6 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "peer-unreachable": _kind(51, "Check that the peer runs and that its address is right."),
         "peer-timeout": _kind(52, "Try again; if it stays silent, ask the peer's operator."),
         "peer-refused": _kind(53, "Read the peer's reason."),
-        "peer-misbehaved": _kind(54, "Tell the peer's operator; its bytes broke the protocol."),
         # the way to the daemon
         "daemon-not-running": _kind(60, "Start it with `northbund -d FOLDER run`."),
         "daemon-unauthorised": _kind(61, "Use the secret in rpc.cookie of the running daemon."),
@@ -111,7 +110,6 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "terms-invalid": _kind(74, "Correct the terms that the sentence names."),
         "terms-refused": _kind(75, "Ask for what the owner's terms permit."),
         "negotiation-unknown": _kind(76, "Ask `northbund negotiations list`."),
-        "negotiation-failed": _kind(77, "Read the reason and negotiate again."),
         "grant-unknown": _kind(78, "Ask `northbund grants list`."),
         "grant-unusable": _kind(79, "Negotiate a new grant."),
         # tasks and sessions
@@ -119,7 +117,6 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "task-state": _kind(81, "Look at the task's state with `northbund task show`."),
         "attestation-refused": _kind(82, "Mend what the check found; nothing was signed."),
         "operation-unknown": _kind(83, "Install the package that brings the operation."),
-        "operation-changed": _kind(84, "Install the release whose code the plan names."),
         "session-unknown": _kind(85, "Ask `northbund session list`."),
         "session-refused": _kind(86, "Read who said no and by which rule."),
         "session-aborted": _kind(87, "Read the stage and the party named, then start again."),
@@ -133,7 +130,6 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # the rest
         "chain-refused": _kind(100, "Read what the chain's node said."),
         "chain-reorganised": _kind(101, "Follow the chain afresh: remove the node's chain tables."),
-        "subject-unknown": _kind(102, "Name an id of this node's own datasets."),
         "request-too-large": _kind(103, "Send less at once."),
         "input-invalid": _kind(104, "Correct the argument that the sentence names."),
         "folder-missing": _kind(105, "Name an existing folder."),

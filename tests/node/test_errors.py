@@ -8,6 +8,8 @@ from node.cli.page import page
 from node.errors import APPLICATION_CODE_BASE, KINDS, Fault, nearest
 from protocol.errors import LocalProtocolError
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_every_kind_has_its_own_exit_code_and_rpc_code() -> None:
     exits = [kind.exit_code for kind in KINDS.values()]
@@ -43,8 +45,15 @@ def test_nearest_finds_a_slip_and_invents_nothing() -> None:
     assert nearest("zzz", ["confirmations", "url"]) is None
 
 
+def test_the_code_raises_every_kind_and_no_other() -> None:
+    files = [file for floor in ("node", "mpc", "chain") for file in (ROOT / floor).rglob("*.py")]
+    text = "".join(each.read_text("utf-8") for each in files if each != ROOT / "node" / "errors.py")
+    assert set(re.findall(r'\bFault\(\s*"([^"]+)"', text)) <= set(KINDS)
+    assert {kind for kind in KINDS if f'"{kind}"' not in text} == set()
+
+
 def test_the_page_of_commands_and_exit_codes_is_the_code() -> None:
-    text = (Path(__file__).parents[2] / "node" / "cli" / "README.md").read_text("utf-8")
+    text = (ROOT / "node" / "cli" / "README.md").read_text("utf-8")
     assert text == page(), "make it anew: python -m node.cli.page > node/cli/README.md"
     rows = re.findall(r"^\| (\d+) \| (-?\d+) \| `([a-z-]+)` \| (.+) \|$", text, re.MULTILINE)
     told = {kind: (int(exit_code), int(code), remedy) for exit_code, code, kind, remedy in rows}
