@@ -215,6 +215,13 @@ class Follower:
         self._moved.set()
         self._moved = trio.Event()
 
+    def start_afresh(self) -> None:
+        """Forget every block: the next step begins at the contracts' creation.
+
+        The remedy for ReorganisedTooDeep. The node is told to take back everything.
+        """
+        self._take_back(-1)
+
     async def _roll_back(self) -> None:
         rows = self._db.execute("SELECT number, hash FROM chain_blocks ORDER BY number DESC")
         ancestor = None
@@ -227,13 +234,16 @@ class Follower:
             raise ReorganisedTooDeep(
                 f"the chain has replaced more than the last {KEPT_HEADERS} blocks that were taken"
             )
+        self._take_back(ancestor)
+        log.warning("chain_reorganised", common_ancestor=ancestor)
+
+    def _take_back(self, ancestor: int) -> None:
         with self._db.atomic():
             self._db.execute("DELETE FROM chain_logs WHERE block > ?", [ancestor])
             self._db.execute("DELETE FROM chain_blocks WHERE number > ?", [ancestor])
             rebuild(self._db, stored_events(self._db))
             if self._on_rollback is not None:
                 self._on_rollback(self._db, ancestor)
-        log.warning("chain_reorganised", common_ancestor=ancestor)
 
 
 def stored_events(db: Database, above_block: int = -1) -> list[Event]:

@@ -20,6 +20,9 @@ from web3.providers.async_base import AsyncJSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from chain.errors import ChainRefused, ChainUnreachable
+from chain.recursion import restore_limit
+
+restore_limit()
 
 MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
 MAX_BATCH: Final = 100

@@ -29,8 +29,10 @@ from sqlite_utils import Database
 from chain.errors import ChainRefused, ChainUnreachable
 from chain.outbox import Job, Newest, Outbox, Signed, UnderWay
 from chain.provider import TrioProvider
+from chain.recursion import restore_limit
 from protocol.ids import Account, hexadecimal
 
+restore_limit()
 log = structlog.get_logger("sender")
 
 IN_FLIGHT_MOST: Final = 64
