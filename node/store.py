@@ -157,14 +157,7 @@ def open_store(path: Path, *further: Migrations) -> Database:
 
 
 def _refuse_newer(db: Database, migrations: Migrations, path: Path) -> None:
-    known = {migration.name for migration in migrations.pending(db)}
-    known |= {migration.name for migration in migrations.applied(db)}
-    recorded = set()
-    if "_sqlite_migrations" in db.table_names():
-        rows = db.execute(
-            "SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [migrations.name]
-        )
-        recorded = {name for (name,) in rows}
-    later = sorted(recorded - known)
+    ours = {migration.name for migration in migrations.pending(Database(memory=True))}
+    later = sorted({migration.name for migration in migrations.applied(db)} - ours)
     if later:
         raise Fault("database-newer", f"{path} holds the migration {later[0]!r}, unknown here")

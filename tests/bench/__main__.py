@@ -15,10 +15,11 @@ def main() -> None:
         figures |= found
         for figure, line in found.items():
             ratio = "" if line["ratio"] is None else f"{line['ratio']:>8.2f} x"
-            print(f"{figure:32} {line['value']:>12,.3f} {line['unit']:10} {ratio:>11}  {line['what']}")  # noqa: E501, T201
+            value = f"{line['value']:>12,.3f} {line['unit']:10}"
+            print(f"{figure:32} {value} {ratio:>11}  {line['what']}")
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    print(f"written to {RESULT}")  # noqa: T201
+    print(f"written to {RESULT}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from node.errors import Fault
 NORTHBUND = str(Path(sys.executable).with_name("northbund"))
 STARTS = 5
 IDLE_S = 20.0
-PASSWORD = "bench"  # noqa: S105  of a folder that lives for a minute
+PASSWORD = "bench"
 CHAIN = """
 [chain]
 url = "http://127.0.0.1:9"

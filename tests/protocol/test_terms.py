@@ -119,7 +119,7 @@ def test_a_prohibition_that_holds_forbids() -> None:
 
 @given(st.sampled_from(["lteq", "gteq"]), st.text(max_size=5))
 def test_text_is_never_compared_as_a_number(operator: str, text: str) -> None:
-    constraint = Constraint(leftOperand=terms.NOISE, operator=operator, rightOperand=0.3)  # type: ignore[arg-type]
+    constraint = Constraint(leftOperand=terms.NOISE, operator=operator, rightOperand=0.3)
     decision = evaluate(Terms(permission=(constraint,)), {terms.NOISE: text})
     assert not decision.permitted
 

@@ -1,0 +1,203 @@
+"""Rooms of several nodes in one process: real databases and engines, the network in memory."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+from eth_account import Account as Accounts
+
+from chain.schema import MIGRATIONS
+from node import assets
+from node.catalogue import Catalogue
+from node.config import Config, from_table
+from node.directory import Directory
+from node.engine import Engine
+from node.errors import Fault
+from node.grants import Grants
+from node.host import PeerStatus
+from node.keys import PeerKey
+from node.negotiations import Negotiations
+from node.signer import Signer
+from node.store import open_store
+from protocol import documents, typed_data
+from protocol.documents import Metadata
+from protocol.errors import RemoteProtocolError
+from protocol.ids import Account, PeerId
+
+Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+CHAIN = {
+    "url": "http://127.0.0.1:9",
+    "chain_id": 31337,
+    "registry": "0x" + "11" * 20,
+    "market": "0x" + "22" * 20,
+    "token": "0x" + "33" * 20,
+}
+ARBITER = "0x" + "ab" * 20
+PARTIES = {
+    "operations": ["shared-features"],
+    "counterparties": ["fintech-c"],
+    "recipients": ["fintech-c"],
+    "purposes": ["risk"],
+    "attesters": ["regulator-d"],
+    "deciders": [ARBITER],
+    "valid_for_days": 30,
+    "uses": 2,
+}
+
+
+@dataclass
+class MemoryNetwork:
+    """Requests between nodes in memory; `lose` says which one is lost, before or after it acted."""
+
+    hosts: dict[str, "MemoryHost"] = field(default_factory=dict)
+    lose: Callable[[], str] = lambda: ""
+
+
+class MemoryHost:
+    """What the rooms use of a host."""
+
+    def __init__(self, network: MemoryNetwork, peer_id: PeerId) -> None:
+        self.peer_id = peer_id
+        self.addresses = ("/ip4/127.0.0.1/tcp/1",)
+        self.published: list[bytes] = []
+        self.served: dict[str, Handler] = {}
+        self._network = network
+        self._gossip: list[tuple[Callable[..., bool], Callable[..., Awaitable[None]]]] = []
+        network.hosts[peer_id] = self
+
+    def serve(self, protocol: str, handler: Handler, **_: object) -> None:
+        self.served[protocol] = handler
+
+    def on_gossip(
+        self, check: Callable[..., bool], receive: Callable[..., Awaitable[None]]
+    ) -> None:
+        self._gossip.append((check, receive))
+
+    async def request(
+        self, peer_id: PeerId, protocol: str, payload: bytes, *, timeout_s: float
+    ) -> bytes:
+        await trio.lowlevel.checkpoint()
+        fate = self._network.lose()
+        if fate == "before":
+            raise Fault("peer-timeout", "the request was lost")
+        try:
+            answer = await self._network.hosts[peer_id].served[protocol](self.peer_id, payload)
+        except (Fault, RemoteProtocolError) as error:
+            raise Fault("peer-refused", str(error)) from error
+        if fate == "after":
+            raise Fault("peer-timeout", "the answer was lost")
+        return answer
+
+    async def publish(self, payload: bytes) -> None:
+        self.published.append(payload)
+        for peer_id, host in self._network.hosts.items():
+            if peer_id != self.peer_id:
+                await host.hear(self.peer_id, payload)
+
+    async def hear(self, author: PeerId, payload: bytes) -> bool:
+        accepted = True
+        for check, receive in self._gossip:
+            accepted = accepted and check(author, payload)
+            if accepted:
+                await receive(author, payload)
+        return accepted
+
+    def peers(self) -> list[PeerStatus]:
+        return [
+            PeerStatus(PeerId(each), "", True, None, 0, True, None, 0.0, None)
+            for each in self._network.hosts
+            if each != self.peer_id
+        ]
+
+
+@dataclass
+class Node:
+    """The rooms of one organisation."""
+
+    name: str
+    key: PeerKey
+    account: Account
+    config: Config
+    directory: Directory
+    engine: Engine
+    host: MemoryHost
+    catalogue: Catalogue
+    grants: Grants
+    negotiations: Negotiations
+
+    def registered(self, cdt: bytes, owner: Account, metadata: Metadata) -> None:
+        """As if the chain had confirmed the asset and the document had been fetched."""
+        body = documents.canonical(metadata)
+        children = tuple(bytes.fromhex(child[2:]) for child in metadata.children)
+        with self.engine.transaction() as tx:
+            proof = assets.keep_document(tx, body)
+            assets.registered(tx, cdt, owner, metadata.type, proof, 0)
+            assets.composed(tx, cdt, children)
+            assets.judge(tx, cdt)
+
+
+def table_of(name: str, others: Iterable[tuple[str, PeerKey, Account]]) -> dict[str, object]:
+    table: dict[str, object] = {
+        "name": name,
+        "network": "test",
+        "chain": CHAIN,
+        "trust": {"attesters": ["regulator-d"] if name != "regulator-d" else [],
+                  "decider": ARBITER},
+        "organisations": [
+            {"name": other, "account": "0x" + account.hex(), "peer_id": key.peer_id}
+            for other, key, account in others
+            if other != name
+        ],
+    }  # fmt: skip
+    if name.startswith("bank"):
+        terms = PARTIES | {"price": 10**18, "parameters": {"width": {"max": 4}}}
+        features = [{"name": "Age", "kind": "number"}, {"name": "Income", "kind": "number"}]
+        dataset = {"name": "facts", "path": "rows.csv", "id": "id", "features": features}
+        table["datasets"] = [dataset | {"terms": terms}]
+    if name != "fintech-c":
+        compute_terms = PARTIES | {"operations": ["committee-member"]}
+        table["compute"] = {"name": f"compute-{name}", "terms": compute_terms}
+    return table
+
+
+@pytest.fixture
+def network() -> MemoryNetwork:
+    return MemoryNetwork()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dict[str, Node]:
+    """bank-a, bank-b, fintech-c and regulator-d, who all know each other."""
+    who = []
+    for number, name in enumerate(("bank-a", "bank-b", "fintech-c", "regulator-d"), start=1):
+        local = Accounts.from_key(bytes([number]) * 32)
+        who.append((name, PeerKey(bytes([number]) * 32), local))
+    public = [(name, key, Account(bytes.fromhex(local.address[2:]))) for name, key, local in who]
+    made = {}
+    for (name, key, local), (_, _, account) in zip(who, public, strict=True):
+        config = from_table(table_of(name, public), tmp_path, name)
+        assert config.chain is not None
+        directory = Directory.of(config, account, key.peer_id)
+        engine = Engine(open_store(tmp_path / f"{name}.sqlite3", MIGRATIONS), trio_clock)
+        host = MemoryHost(network, key.peer_id)
+        catalogue = Catalogue(engine, host, directory, key)
+        grants = Grants(engine, directory, config, config.chain)
+        registry = typed_data.registry_domain(31337, config.chain.registry)
+        grants.signer = Signer(
+            local, registry, typed_data.market_domain(31337, config.chain.market)
+        )
+        negotiations = Negotiations(engine, host, directory, catalogue, grants)
+        made[name] = Node(
+            name, key, account, config, directory, engine, host, catalogue, grants, negotiations
+        )
+    return made
+
+
+def trio_clock() -> float:
+    """Unix time that moves with trio's clock, so that autojump moves deadlines too."""
+    try:
+        return 1_800_000_000.0 + trio.current_time()
+    except RuntimeError:  # while the rooms are made, before trio runs
+        return 1_800_000_000.0

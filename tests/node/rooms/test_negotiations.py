@@ -1,0 +1,280 @@
+"""Two nodes and the table between them, with messages lost before and after they acted."""
+
+import random
+import secrets
+
+import msgspec
+import pytest
+import trio
+
+from mpc import operations
+from node import assets, grants, negotiations
+from node.errors import Fault
+from node.negotiations import DEADLINE_S
+from protocol import codec
+from protocol.documents import Algorithm, Metadata, Step
+from protocol.errors import RemoteProtocolError
+from protocol.ids import Account, hexadecimal
+from protocol.manifest import Parameters
+from protocol.messages import ContractAgreement, ContractRequest
+from protocol.negotiation import NEGOTIATION, State
+
+DATA = {"bank-a": b"\x01" * 32, "bank-b": b"\x02" * 32}
+COMPUTE = {"bank-a": b"\x03" * 32, "bank-b": b"\x04" * 32, "regulator-d": b"\x05" * 32}
+ALGORITHM = b"\x0a" * 32
+ARBITER = b"\xab" * 20
+
+
+def metadata(node, kind: str, name: str, **parts: object) -> Metadata:
+    return Metadata(
+        type=kind,
+        name=name,
+        description="",
+        author=node.name,
+        license="closed",
+        created="2026-01-01T00:00:00Z",
+        endpoint=node.key.peer_id,
+        **parts,
+    )
+
+
+def algorithm(nodes, **changes: object) -> Metadata:
+    parameters = Parameters(
+        width=2,
+        epochs=2,
+        batch_rows=32,
+        noise=0.3,
+        clip=8.0,
+        gradient_clip=0.3,
+        learning_rate=4.0,
+        holdout=0.3,
+        engine="lane",
+        evaluation_engine="mpyc",
+        field="m61",
+    )
+    parameters = msgspec.structs.replace(parameters, **changes)
+    code = {name: hexadecimal(operations.installed(name).code)
+            for name in ("shared-features", "committee-member")}  # fmt: skip
+    steps = [
+        Step(cdt=hexadecimal(cdt), operation="shared-features", code=code["shared-features"],
+             parameters=parameters)
+        for cdt in DATA.values()
+    ] + [
+        Step(cdt=hexadecimal(cdt), operation="committee-member", code=code["committee-member"])
+        for cdt in COMPUTE.values()
+    ]  # fmt: skip
+    return metadata(
+        nodes["fintech-c"],
+        "algorithm",
+        "risk",
+        children=tuple(sorted(step.cdt for step in steps)),
+        algorithm=Algorithm(
+            workflow=tuple(steps),
+            pool=tuple(hexadecimal(cdt) for cdt in COMPUTE.values()),
+            seats=3,
+            threshold=1,
+            cohort_floor=1000,
+            recipient=hexadecimal(nodes["fintech-c"].account),
+            purpose="risk",
+            labels="seen-by-owners",
+            top_model="0x" + "00" * 32,
+        ),
+    )
+
+
+def everybody_knows(nodes, parent: Metadata) -> None:
+    from protocol.documents import Column, Schema  # noqa: PLC0415
+
+    schema = Schema(
+        columns=(
+            Column(name="Age", kind="number", width=2),
+            Column(name="Income", kind="number", width=2),
+        ),
+        rows_about=2000,
+    )
+    for node in nodes.values():
+        for owner, cdt in DATA.items():
+            node.registered(
+                cdt, nodes[owner].account, metadata(nodes[owner], "data", "facts", schema=schema)
+            )
+        for owner, cdt in COMPUTE.items():
+            name = f"compute-{owner}"
+            node.registered(cdt, nodes[owner].account, metadata(nodes[owner], "compute", name))
+        node.registered(ALGORITHM, nodes["fintech-c"].account, parent)
+    for owner, cdt in DATA.items():
+        node = nodes[owner]
+        for own, dataset in ((cdt, "facts"), (COMPUTE[owner], f"compute-{owner}")):
+            node.engine.db.execute(
+                "INSERT INTO own_assets VALUES (?, '', ?, x'', '', ?)",
+                [own, dataset, node.engine.clock()],
+            )
+
+
+def request_for(nodes, child: bytes, **changes: object) -> ContractRequest:
+    c = nodes["fintech-c"]
+    plain = ContractRequest(
+        process=secrets.token_bytes(32),
+        child=child,
+        parent=ALGORITHM,
+        parent_proof=assets.find(c.engine.db, ALGORITHM).proof,
+        consumer=c.account,
+        attester=nodes["regulator-d"].account,
+        decider=ARBITER,
+        pay_amount=str(10**18),
+        uses=1,
+        expires=int(c.engine.clock()) + 3600,
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+async def settle(nodes, request: ContractRequest, timeout_s: float = 300.0) -> State:
+    c = nodes["fintech-c"]
+    c.negotiations.start(request)
+
+    def over() -> bool:
+        found = negotiations.find(c.engine.db, request.process)
+        return found is not None and NEGOTIATION.is_final(found.state)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(c.engine.run)
+        assert await c.engine.until(over, timeout_s)
+        nursery.cancel_scope.cancel()
+    found = negotiations.find(c.engine.db, request.process)
+    assert found is not None
+    return found.state
+
+
+async def test_what_the_terms_allow_is_granted_by_a_signature(nodes, autojump_clock) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    b, c = nodes["bank-b"], nodes["fintech-c"]
+    request = request_for(nodes, DATA["bank-b"])
+    assert await settle(nodes, request) is State.FINALIZED
+    held = grants.latest(c.engine.db, DATA["bank-b"], ALGORITHM)
+    given = grants.latest(b.engine.db, DATA["bank-b"], ALGORITHM)
+    assert held is not None
+    assert given is not None
+    assert (held.body, held.signature) == (given.body, given.signature)
+    provider = negotiations.find(b.engine.db, request.process)
+    assert provider is not None
+    assert provider.state is State.FINALIZED
+
+
+async def test_what_the_terms_forbid_is_refused_naming_each_constraint(
+    nodes, autojump_clock
+) -> None:
+    everybody_knows(nodes, algorithm(nodes, width=12, noise=0.0))
+    b, c = nodes["bank-b"], nodes["fintech-c"]
+    request = request_for(nodes, DATA["bank-b"])
+    assert await settle(nodes, request) is State.TERMINATED
+    found = negotiations.find(c.engine.db, request.process)
+    assert found is not None
+    assert {"cdt:parameter.width", "cdt:noise"} <= {
+        each["operand"] for each in msgspec.json.decode(found.findings)
+    }
+    assert grants.every(b.engine.db) == grants.every(c.engine.db) == []
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_whatever_is_lost_both_sides_agree_in_the_end(
+    nodes, autojump_clock, network, seed: int
+) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    dice = random.Random(seed)
+    network.lose = lambda: dice.choices(["", "before", "after"], [4, 3, 3])[0]
+    request = request_for(nodes, DATA["bank-b"])
+    assert await settle(nodes, request, 3 * DEADLINE_S) is State.FINALIZED
+    provider = negotiations.find(nodes["bank-b"].engine.db, request.process)
+    assert provider is not None
+    assert provider.state is State.FINALIZED
+    assert len(grants.every(nodes["bank-b"].engine.db)) == 1
+
+
+async def test_a_silent_owner_is_named_at_the_deadline(nodes, autojump_clock, network) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    network.lose = lambda: "before"
+    request = request_for(nodes, DATA["bank-b"])
+    assert await settle(nodes, request, 3 * DEADLINE_S) is State.TERMINATED
+    found = negotiations.find(nodes["fintech-c"].engine.db, request.process)
+    assert found is not None
+    assert found.sentence == "bank-b did not answer before the deadline"
+
+
+@pytest.mark.parametrize(
+    ("changes", "operand"),
+    [
+        ({"attester": b"\x77" * 20}, "cdt:attester"),
+        ({"decider": b"\x77" * 20}, "cdt:decider"),
+        ({"pay_amount": str(10**18 - 1)}, "odrl:payAmount"),
+        ({"uses": 3}, "odrl:count"),
+        ({"expires": 2**40}, "odrl:dateTime"),
+    ],
+)
+async def test_the_request_itself_is_judged(
+    nodes, autojump_clock, changes: dict, operand: str
+) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    findings = nodes["bank-b"].grants.judge(request_for(nodes, DATA["bank-b"], **changes))
+    assert [each.operand for each in findings if not each.passed] == [operand]
+
+
+async def test_other_code_than_the_installed_is_refused(nodes, autojump_clock) -> None:
+    parent = algorithm(nodes)
+    assert parent.algorithm is not None
+    first, *rest = parent.algorithm.workflow
+    changed = msgspec.structs.replace(
+        parent.algorithm, workflow=(msgspec.structs.replace(first, code="0x" + "9" * 64), *rest)
+    )
+    everybody_knows(nodes, msgspec.structs.replace(parent, algorithm=changed))
+    findings = nodes["bank-a"].grants.judge(request_for(nodes, DATA["bank-a"]))
+    assert [each.operand for each in findings if not each.passed] == [grants.CODE]
+
+
+async def test_a_peer_cannot_ask_in_anothers_name(nodes, autojump_clock) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    a, b = nodes["bank-a"], nodes["bank-b"]
+    request = request_for(nodes, DATA["bank-b"])
+    answer = await a.host.request(
+        b.key.peer_id, "/northbund/negotiation/1", codec.encode(request), timeout_s=1
+    )
+    with pytest.raises(RemoteProtocolError):
+        codec.decode(answer, ContractAgreement)
+    assert grants.every(b.engine.db) == []
+
+
+async def test_another_request_under_a_known_process_is_refused(nodes, autojump_clock) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    b, c = nodes["bank-b"], nodes["fintech-c"]
+    request = request_for(nodes, DATA["bank-b"])
+    assert await settle(nodes, request) is State.FINALIZED
+    other = msgspec.structs.replace(request, uses=2)
+    with pytest.raises(Fault, match="another request"):
+        await c.host.request(
+            b.key.peer_id, "/northbund/negotiation/1", codec.encode(other), timeout_s=1
+        )
+
+
+async def test_a_grant_is_used_as_often_as_it_says_by_our_own_count(nodes, autojump_clock) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    b = nodes["bank-b"]
+    await settle(nodes, request_for(nodes, DATA["bank-b"]))
+    with b.engine.transaction() as tx:
+        b.grants.count_use(tx, DATA["bank-b"], ALGORITHM)
+    with pytest.raises(Fault, match="used up"), b.engine.transaction() as tx:
+        b.grants.count_use(tx, DATA["bank-b"], ALGORITHM)
+
+
+async def test_a_forged_grant_is_not_kept(nodes, autojump_clock) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    a, b, c = nodes["bank-a"], nodes["bank-b"], nodes["fintech-c"]
+    request = request_for(nodes, DATA["bank-b"])
+    with b.engine.transaction() as tx:
+        honest = b.grants.give(tx, request)
+    for grant, signature, says in (
+        (msgspec.structs.replace(honest.grant, price="0"), honest.signature, "not signed"),
+        (honest.grant, a.grants.signer.sign(a.grants.signer.registry, grants.typed(honest.grant)),
+         "not signed"),
+        (msgspec.structs.replace(honest.grant, child=DATA["bank-a"]), honest.signature, "child"),
+    ):  # fmt: skip
+        with pytest.raises(RemoteProtocolError, match=says):
+            c.grants.check(request, grant, signature, Account(b.account))
+    c.grants.check(request, honest.grant, honest.signature, Account(b.account))
