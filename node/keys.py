@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from node.errors import Fault
 from node.folder import write_private
 from protocol.ids import Account, PeerId
+from protocol.peers import peer_id_of
 
 if TYPE_CHECKING:
     from eth_account import Account as Accounts
@@ -27,11 +28,6 @@ PASSWORD_VARIABLE = "NORTHBUND_PASSWORD"  # noqa: S105  a name, not a password
 SEED_BYTES = 32
 LIGHT_KDF_ITERATIONS = 2**14
 """scrypt's n of `--light-kdf`: 16 MiB and 30 ms, for demonstrations; the default takes 256 MiB."""
-
-_IDENTITY_OF_ED25519 = bytes.fromhex("002408011220")
-"""Multihash `identity`, 36 bytes; protobuf: key type 1 (Ed25519), 32 bytes of key."""
-
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 class Password:
@@ -90,20 +86,6 @@ class PeerKey:
 
     def __reduce__(self) -> str:
         raise TypeError("a key is not written anywhere but to its file")
-
-
-def peer_id_of(public: bytes) -> PeerId:
-    """The libp2p peer id of an Ed25519 public key: base58 of its identity multihash.
-
-    Source: libp2p specification, peer ids. libp2p itself is not asked: its import takes 0.6 s.
-    """
-    multihash = _IDENTITY_OF_ED25519 + public
-    number, digits = int.from_bytes(multihash, "big"), ""
-    while number:
-        number, digit = divmod(number, 58)
-        digits = _BASE58[digit] + digits
-    leading = len(multihash) - len(multihash.lstrip(b"\0"))
-    return PeerId("1" * leading + digits)
 
 
 def create_peer_key(path: Path) -> PeerKey:
