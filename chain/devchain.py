@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -105,6 +106,7 @@ async def devchain(
     if block_time_s is not None:
         command += ["--block-time", str(block_time_s)]
     url = f"http://127.0.0.1:{port}"
+    _check_free(port)  # else whoever is there would answer in its place
     # Not trio's open_process: it forks in a cached thread, and the parent's death that the kernel
     # watches for is that of the forking THREAD.
     process = subprocess.Popen(  # noqa: ASYNC220  starting it takes milliseconds
@@ -119,6 +121,15 @@ async def devchain(
         yield url
     finally:
         await _end(process)
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ChainUnreachable(f"port {port} is in use: {error.strerror}") from error
 
 
 def _die_with_parent() -> Callable[[], None] | None:
@@ -141,7 +152,7 @@ async def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]") -
                     return
     finally:
         await provider.aclose()
-    raise ChainUnreachable(f"anvil does not start at {url}: is the port in use?")
+    raise ChainUnreachable(f"anvil does not start at {url} within {START_S:g} s")
 
 
 async def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -166,8 +177,9 @@ class DevAccounts:
         return Account(bytes.fromhex((await self._provider.ask("eth_accounts"))[0][2:]))
 
     async def send(self, **request: Any) -> dict[str, Any]:
-        """Send from the first account; the receipt once mined. Raises ChainError if it failed."""
+        """Send from the first account; the receipt once mined. Raises ChainRefused, ChainError."""
         request["from"] = hexadecimal(await self.first())
+        await self._provider.ask("eth_call", request, "pending")  # says why, should it fail
         sent = await self._provider.ask("eth_sendTransaction", request)
         receipt = await self.receipt(sent)
         if int(receipt["status"], 16) != 1:

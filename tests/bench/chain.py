@@ -22,7 +22,7 @@ from chain.provider import TrioProvider
 from chain.schema import MIGRATIONS
 from chain.sender import Sender
 from protocol.ids import hexadecimal
-from tests.chain.conftest import Chain, free_port
+from tests.chain.conftest import Chain, unused_port
 from tests.chain.test_gas import measure_gas
 
 OCEAN_PUBLISH_GAS = 1_180_000
@@ -44,7 +44,7 @@ def figure(value, unit, what, baseline=None):
 
 
 async def _measure() -> Figures:
-    async with devchain(free_port()) as url:
+    async with devchain(unused_port()) as url:
         provider = TrioProvider(url)
         chain = Chain(url, provider, await deploy_on(url))
         figures = {
@@ -57,7 +57,7 @@ async def _measure() -> Figures:
         with tempfile.TemporaryDirectory() as folder:
             figures["chain.sender.tx_per_s"] = await _sending(chain, Path(folder) / "sender.db")
         await provider.aclose()
-    async with devchain(free_port()) as url:
+    async with devchain(unused_port()) as url:
         provider = TrioProvider(url)
         chain = Chain(url, provider, await deploy_on(url))
         with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ from chain.provider import TrioProvider
 from protocol.ids import Account
 
 
-def free_port() -> int:
+def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -27,6 +27,11 @@ def free_port() -> int:
 @pytest.fixture(scope="session", autouse=True)
 def anvil_binary() -> Path:
     return provide_anvil()
+
+
+@pytest.fixture
+def free_port() -> int:
+    return unused_port()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Chain:
 
 @pytest.fixture
 async def chain() -> AsyncIterator[Chain]:
-    async with devchain(free_port()) as url:
+    async with devchain(unused_port()) as url:
         provider = TrioProvider(url)
         try:
             with trio.fail_after(20):
