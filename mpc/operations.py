@@ -29,25 +29,24 @@ class Operation:
         return _code(self.package, self.files)
 
 
+_COMMON: Final = (
+    "channels.py",
+    "committee.py",
+    "field.py",
+    "fixedpoint.py",
+    "intersection.py",
+    "lane.py",
+    "mesh.py",
+    "rounds.py",
+    "shares.py",
+    "topology.py",
+    "transport.py",
+    "watch.py",
+)
 SHARED_FEATURES: Final = Operation(
-    "shared-features",
-    "mpc",
-    (
-        "encoder.py",
-        "features.py",
-        "field.py",
-        "fixedpoint.py",
-        "intersection.py",
-        "noise.py",
-        "rounds.py",
-        "shares.py",
-    ),
+    "shared-features", "mpc", (*_COMMON, "encoder.py", "features.py", "noise.py", "privacy_loss.py")
 )
-COMMITTEE_MEMBER: Final = Operation(
-    "committee-member",
-    "mpc",
-    ("committee.py", "field.py", "intersection.py", "lane.py", "rounds.py", "shares.py"),
-)
+COMMITTEE_MEMBER: Final = Operation("committee-member", "mpc", (*_COMMON, "programs.py"))
 TOP_MODEL: Final = Operation("top-model", "mpc", ("top_model.py",))
 BUILT_IN: Final = (SHARED_FEATURES, COMMITTEE_MEMBER, TOP_MODEL)
 
