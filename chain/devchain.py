@@ -25,7 +25,7 @@ from chain.errors import ChainError, ChainUnreachable, NoAnvil
 from chain.provider import TrioProvider
 from protocol.ids import Account, hexadecimal
 
-PACKAGE: Final = "@foundry-rs/anvil"
+PACKAGE: Final = "@foundry-rs/anvil@1.7.1"
 START_S: Final = 10.0
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -66,8 +66,11 @@ def provide_anvil() -> Path:
         return found
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [*_npm(folder), "install", "--prefix", str(folder), "--no-audit", PACKAGE]
+    # The package holds the binary itself: no script of its needs to run here.
+    options = ["--prefix", str(folder), "--no-audit", "--ignore-scripts"]
+    command = [*_npm(folder), "install", *options, PACKAGE]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    shutil.rmtree(folder / "nodejs", ignore_errors=True)
     found = find_anvil()
     if found is None:
         detail = (done.stderr.strip().splitlines() or ["npm gave no reason"])[-1]
