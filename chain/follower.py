@@ -135,6 +135,8 @@ class Follower:
             asked.append(("eth_getBlockByNumber", [hex(cursor[0]), False]))
         latest, *at_cursor = await self._provider.ask_many(asked)
         target = _number(latest) - self._confirmations
+        if cursor is not None and self._is_behind(latest, cursor[0]):
+            return True
         if cursor is not None and (not at_cursor[0] or _hash(at_cursor[0]) != cursor[1]):
             await self._roll_back()
             return False
@@ -146,6 +148,19 @@ class Follower:
         else:
             await self._take_near(first, target, cursor)
         return False
+
+    def _is_behind(self, latest: Header, cursor: int) -> bool:
+        """Whether the endpoint knows our chain, only less of it than we have taken."""
+        number = _number(latest)
+        if number >= cursor:
+            return False
+        row = self._db.execute(
+            "SELECT hash FROM chain_blocks WHERE number = ?", [number]
+        ).fetchone()
+        if row is None or row[0] != _hash(latest):
+            return False
+        log.warning("endpoint_is_behind", its_head=number, taken=cursor)
+        return True
 
     async def _take_range(self, first: int, most: int, cursor: tuple[int, bytes] | None) -> None:
         last = min(first + self._range - 1, most)

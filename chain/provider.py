@@ -57,6 +57,15 @@ class TrioProvider(AsyncJSONBaseProvider):
         """The endpoint that is asked first."""
         return self._urls[0]
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All endpoints, the one that is asked first in front."""
+        return tuple(self._urls)
+
+    async def ask_at(self, url: str, method: str, *params: Any) -> Any:
+        """The result of one request to this endpoint alone; raises as `ask`."""
+        return _result(await self._post_to(url, _packed(self._form(method, params))))
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._client.aclose()
@@ -89,7 +98,7 @@ class TrioProvider(AsyncJSONBaseProvider):
         return {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
 
     async def _post(self, form: dict[str, Any] | list[dict[str, Any]]) -> Any:
-        content = json.dumps(form, separators=(",", ":"), default=_plain).encode()
+        content = _packed(form)
         failures = []
         for url in tuple(self._urls):
             try:
@@ -117,6 +126,10 @@ class TrioProvider(AsyncJSONBaseProvider):
             return json.loads(response.content)
         except (ValueError, RecursionError) as error:
             raise ChainUnreachable(f"{url} does not answer in JSON") from error
+
+
+def _packed(form: Any) -> bytes:
+    return json.dumps(form, separators=(",", ":"), default=_plain).encode()
 
 
 def _plain(value: Any) -> str:
