@@ -140,6 +140,7 @@ class Host:
         self._peers: dict[str, _Peer] = {}
         self._standing = Standing()
         self._random = SystemRandom()
+        self._on_connected: list[Callable[[PeerId], Awaitable[None]]] = []
         self._lines = AuthorRate(STRANGER_LINES_PER_SECOND, STRANGER_LINES_BURST)
         self._rate = AuthorRate(GOSSIP_PER_SECOND, GOSSIP_BURST)
         self.addresses: tuple[str, ...] = ()
@@ -168,6 +169,9 @@ class Host:
                 if self._guard.is_connected(peer_id):
                     raise PeerRefused(peer_id, protocol, str(error)) from error
                 raise PeerUnreachable(peer_id, str(error)) from error
+            except RemoteProtocolError as error:
+                self._penalise(peer_id, PENALTY_PROTOCOL, f"{protocol}: {error}")
+                raise
             self._seen(peer_id)
             return received
         raise PeerTimeout(peer_id, protocol, timeout_s)
@@ -222,6 +226,18 @@ class Host:
         """
         self._nursery.start_soon(self._gossip, check, receive)
 
+    def listeners(self) -> list[PeerId]:
+        """The connected peers to which `publish` would give something now."""
+        return [PeerId(peer_id) for peer_id in self._guard.listeners()]
+
+    def on_connected(self, action: Callable[[PeerId], Awaitable[None]]) -> None:
+        """`action` runs, as a task of its own, each time that a peer connects."""
+        self._on_connected.append(action)
+
+    def report(self, peer_id: PeerId, reason: str) -> None:
+        """The peer's answer was framed well and broke a rule all the same: it loses standing."""
+        self._penalise(peer_id, PENALTY_PROTOCOL, reason)
+
     def know(self, peer_id: PeerId, addresses: Iterable[str]) -> None:
         """A connection to `peer_id` is kept from now on, at one of `addresses` (multiaddr text).
 
@@ -256,21 +272,27 @@ class Host:
         """A stream of the peer ended in `error`. Told by the guard."""
         self._penalise(peer_id, PENALTY_STREAM, repr(error))
 
-    def changed(self, peer_id: str) -> None:
-        """The peer came or went. Told by the guard."""
+    def connected(self, peer_id: str) -> None:
+        """The peer is here, and was not just before. Told by the guard."""
         peer = self._peer(peer_id)
-        if self._guard.is_connected(peer_id):
-            self._seen(peer_id)
-            if peer.connected_at is None:
-                peer.connected_at = trio.current_time()
-                self._tell("peer connected", peer_id)
-        elif peer.connected_at is not None:
-            # A short connection counts as a failure: two nodes of which one refuses the other
-            # would dial without pause.
-            steady = trio.current_time() - peer.connected_at >= STEADY_AFTER_S
-            peer.failures = 0 if steady else peer.failures + 1
-            peer.connected_at = None
-            self._tell("peer disconnected", peer_id)
+        peer.connected_at = trio.current_time()
+        self._seen(peer_id)
+        self._tell("peer connected", peer_id)
+        for action in self._on_connected:
+            self._nursery.start_soon(self._welcome, action, peer_id)
+        self._wake(peer)
+
+    def disconnected(self, peer_id: str) -> None:
+        """The peer is gone. Told by the guard.
+
+        A short connection counts as a failure: two nodes of which one refuses the other would
+        dial without pause.
+        """
+        peer = self._peer(peer_id)
+        since = trio.current_time() - (peer.connected_at or trio.current_time())
+        peer.failures = 0 if since >= STEADY_AFTER_S else peer.failures + 1
+        peer.connected_at = None
+        self._tell("peer disconnected", peer_id)
         self._wake(peer)
         self._forget_strangers()
 
@@ -408,6 +430,16 @@ class Host:
         elif self._guard.is_connected(peer_id):
             self._tell("peer cut off", peer_id, reason=reason)
             await self._guard.sever(peer_id)
+
+    async def _welcome(self, action: Callable[[PeerId], Awaitable[None]], peer_id: str) -> None:
+        try:
+            await action(PeerId(peer_id))
+        except Fault as fault:
+            log.debug("peer left early", peer=peer_id, reason=fault.sentence)
+        except RemoteProtocolError as error:
+            self._penalise(peer_id, PENALTY_PROTOCOL, str(error))
+        except Exception:
+            log.exception("welcome failed", peer=peer_id)
 
     async def _gossip(self, check: Check, receive: Receive) -> None:
         def admitted(author: str, payload: bytes) -> bool:

@@ -130,8 +130,11 @@ class Watcher(Protocol):
     def admit(self, peer_id: str) -> str | None:
         """Why a connection with the peer is refused, or None if it is welcome."""
 
-    def changed(self, peer_id: str) -> None:
-        """A connection with the peer opened or closed."""
+    def connected(self, peer_id: str) -> None:
+        """The peer has an open connection, and had none just before."""
+
+    def disconnected(self, peer_id: str) -> None:
+        """The peer has no open connection any more."""
 
     def misbehaved(self, peer_id: str, error: Exception) -> None:
         """One of the peer's streams ended in `error`."""
@@ -446,23 +449,41 @@ def _counted(counter: Counter[str], key: str) -> Iterator[None]:
 
 
 class _Changes:
-    """A libp2p notifee that tells of peers coming and going."""
+    """A libp2p notifee that tells of peers coming and going, whatever their connections do.
+
+    The library tells of a broken connection some 0.2 s late, when the peer may be back already.
+    """
 
     def __init__(self, guard: "Guard", watcher: Watcher) -> None:
         self._guard = guard
         self._watcher = watcher
+        self._told: dict[Any, list[Any]] = {}
 
     async def connected(self, _network: Any, connection: Any) -> None:
-        self._watcher.changed(str(connection.muxed_conn.peer_id))
+        peer = connection.muxed_conn.peer_id
+        others = [other for other in self._told.get(peer, []) if is_open(other)]
+        self._told[peer] = [*others, connection]
+        if not others:
+            self._watcher.connected(str(peer))
 
     async def disconnected(self, _network: Any, connection: Any) -> None:
-        self._guard.forget(connection.muxed_conn.peer_id)
-        self._watcher.changed(str(connection.muxed_conn.peer_id))
+        peer = connection.muxed_conn.peer_id
+        others = [other for other in self._told.pop(peer, []) if is_open(other)]
+        if others:
+            self._told[peer] = others
+        else:
+            self._guard.forget(peer)
+            self._watcher.disconnected(str(peer))
 
     async def opened_stream(self, _network: Any, _stream: Any) -> None: ...
     async def closed_stream(self, _network: Any, _stream: Any) -> None: ...
     async def listen(self, _network: Any, _address: Any) -> None: ...
     async def listen_close(self, _network: Any, _address: Any) -> None: ...
+
+
+def is_open(connection: Any) -> bool:
+    """Whether the connection is usable; the library lists it for a while after it broke."""
+    return not connection.is_closed and not connection.muxed_conn.event_shutting_down.is_set()
 
 
 class Guard:
@@ -499,17 +520,11 @@ class Guard:
         return bool(self._open(ID.from_string(peer_id)))
 
     def _open(self, peer: Any) -> list[Any]:
-        """The library lists a connection for a while after it broke."""
-        return [
-            connection
-            for connection in self._swarm.get_connections(peer)
-            if not connection.is_closed and not connection.muxed_conn.event_shutting_down.is_set()
-        ]
+        return [each for each in self._swarm.get_connections(peer) if is_open(each)]
 
     def forget(self, peer: Any) -> None:
         """What a peer that left said of itself is gone from memory (B23)."""
-        if not self._open(peer):
-            self._swarm.peerstore.clear_peerdata(peer)
+        self._swarm.peerstore.clear_peerdata(peer)
 
     def remote_address(self, peer_id: str) -> str | None:
         """`ip:port` from which or to which the peer is connected, None if it is not."""
@@ -599,6 +614,11 @@ class Guard:
         if len(data) > self._limits.gossip_limit:
             raise LocalProtocolError(f"gossip of {len(data)} bytes is over the limit")
         await self._pubsub.publish(self._topic, data)
+
+    def listeners(self) -> list[str]:
+        """The peers that are subscribed to the topic and can be written to."""
+        subscribed = self._pubsub.peer_topics.get(self._topic, ())
+        return [str(peer) for peer in subscribed if peer in self._pubsub.peers]
 
     async def gossip(
         self, check: Callable[[str, bytes], bool]

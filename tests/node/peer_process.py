@@ -1,9 +1,9 @@
 """One host in a process of its own, driven by lines of JSON: what the tests of several nodes run.
 
 `python peer_process.py SEED LISTEN` prints {"address", "peer"} once it listens, then one line for
-each command: {"know": [address, …]}, {"publish": [text, …], "pause": seconds}, {"peers": 1},
-{"request": [peer, protocol, text, timeout]}, {"seen": 1}, {"cpu": 1}, {"sockets": 1}. The end of
-the input, or SIGTERM, ends it.
+each command: {"know": [address, …]}, {"publish": [text, …], "pause": seconds}, {"request": [peer,
+protocol, text, timeout]}, and the figures {"peers": 1}, {"listeners": 1}, {"seen": 1}, {"cpu": 1},
+{"sockets": 1}. The end of the input, or SIGTERM, ends it.
 """
 
 import json
@@ -65,6 +65,7 @@ class Node:
     def figure(self, name: str) -> Any:
         figures: dict[str, Callable[[], Any]] = {
             "peers": lambda: [peer.peer_id for peer in self.host.peers() if peer.connected],
+            "listeners": self.host.listeners,
             "seen": lambda: self.seen,
             "cpu": time.process_time,
             "sockets": open_sockets,

@@ -11,6 +11,7 @@ import trio
 from node.admission import Admission
 from node.errors import Fault
 from node.host import Host, PeerRefused, PeerTimeout, PeerUnreachable, open_host
+from node.libp2p_guard import GuardedStream
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import PeerId
 
@@ -298,3 +299,38 @@ async def test_peers_and_ranges_on_the_deny_lists_are_refused_both_ways() -> Non
             one.serve(ECHO, echo)
             two.know(one.peer_id, one.addresses)
             assert await two.request(one.peer_id, ECHO, b"", timeout_s=5) == b"echo "
+
+
+async def test_whoever_connects_is_welcomed_each_time() -> None:
+    welcomed: list[PeerId] = []
+
+    async def welcome(peer: PeerId) -> None:
+        welcomed.append(peer)
+        raise ValueError("our bug")
+
+    async with open_host(seed(1), ANY, "test") as one:
+        one.on_connected(welcome)
+        for number in (2, 3, 2):
+            async with open_host(seed(number), ANY, "test", {one.peer_id: one.addresses}) as guest:
+                await until(lambda: is_connected(one, guest.peer_id))
+        assert len(welcomed) == 3
+
+
+async def test_a_reported_peer_loses_standing() -> None:
+    async with pair() as (one, two):
+        await until(lambda: is_connected(one, two.peer_id))
+        for _ in range(6):
+            one.report(two.peer_id, "a wrong document")
+        status = next(peer for peer in one.peers() if peer.peer_id == two.peer_id)
+        assert status.banned == "a wrong document"
+
+
+async def test_an_answer_over_the_limit_loses_standing() -> None:
+    async def flood(_peer: str, stream: GuardedStream) -> None:
+        await stream.write(b"\xff\xff\xff\xff")
+
+    async with pair() as (one, two):
+        one._guard.handle(ECHO, flood)
+        with pytest.raises(RemoteProtocolError, match="over the limit"):
+            await two.request(one.peer_id, ECHO, b"", timeout_s=5)
+        assert next(peer.penalty for peer in two.peers() if peer.peer_id == one.peer_id) > 0

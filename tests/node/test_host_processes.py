@@ -99,6 +99,8 @@ async def until_connected(host: Host, peer_id: PeerId, expected: bool, timeout_s
 
 def test_five_processes_gossip_without_loss_and_answer_each_other() -> None:
     with nodes(5) as all_nodes:
+        for node in all_nodes:
+            node.until(4, listeners=1)
         for number, node in enumerate(all_nodes):
             node.do(publish=[f"{number}-{index}" for index in range(20)], pause=0.01)
         for node in all_nodes:
