@@ -104,6 +104,10 @@ async def devchain(
     if anvil is None:
         raise NoAnvil("there is no anvil: set $ANVIL, or run `northbund devchain` with npm at hand")
     command = [str(anvil), "--host", "127.0.0.1", "--port", str(port), "--silent"]
+    command += [
+        "--hardfork",
+        "prague",
+    ]  # what its gas figures mean does not change with its release
     if state_path is not None:
         command += ["--state", str(state_path), "--state-interval", "1"]
     if block_time_s is not None:

@@ -40,6 +40,7 @@ GRANT_TYPE: constant(bytes32) = keccak256(
 )
 
 
+# One asset without children.
 struct Item:
     kind: uint256
     proof: bytes32
@@ -47,6 +48,7 @@ struct Item:
     salt: uint256
 
 
+# An owner's yes for one edge; README.md tells its fields.
 struct Grant:
     child: bytes32
     parent: bytes32
@@ -65,11 +67,13 @@ struct Grant:
     seq: uint32
 
 
+# A grant with its owner's signature over `grant_digest`.
 struct SignedGrant:
     grant: Grant
     signature: Bytes[MAX_BATCH_SIGNATURE]
 
 
+# One asset of an attested tree: what its id is made of, and how many children it has.
 struct Composite:
     creator: address
     kind: uint256
@@ -78,6 +82,7 @@ struct Composite:
     children: uint256
 
 
+# What is owed for one edge: a price for the edge, for each row or for each opening.
 struct Due:
     child: bytes32
     parent: bytes32
@@ -86,6 +91,7 @@ struct Due:
     unit: uint256
 
 
+# An asset exists; `Composed` follows if it has children.
 event Registered:
     cdt: indexed(bytes32)
     owner: indexed(address)
@@ -95,11 +101,13 @@ event Registered:
     storage_path: String[96]
 
 
+# The children of the asset that was just registered.
 event Composed:
     cdt: indexed(bytes32)
     children: DynArray[bytes32, MAX_CHILDREN]
 
 
+# Many leaves exist under one Merkle root.
 event Anchored:
     owner: indexed(address)
     root: indexed(bytes32)
@@ -107,12 +115,14 @@ event Anchored:
     storage_path: String[96]
 
 
+# The heir may accept; the empty address withdraws.
 event OwnershipOffered:
     cdt: indexed(bytes32)
     owner: indexed(address)
     heir: indexed(address)
 
 
+# A new owner; every grant on the asset is void.
 event OwnershipTransferred:
     cdt: indexed(bytes32)
     former: indexed(address)
@@ -120,6 +130,7 @@ event OwnershipTransferred:
     epoch: uint256
 
 
+# The edge has this grant and no other.
 event Granted:
     child: indexed(bytes32)
     parent: indexed(bytes32)
@@ -133,6 +144,7 @@ event Granted:
     decider: address
 
 
+# One grant of a batch was not accepted, and why.
 event GrantSkipped:
     child: indexed(bytes32)
     parent: indexed(bytes32)
@@ -141,6 +153,7 @@ event GrantSkipped:
     reason: String[32]
 
 
+# The edge has no grant, and no signature up to `seq` can make one.
 event Revoked:
     child: indexed(bytes32)
     parent: indexed(bytes32)
@@ -148,24 +161,28 @@ event Revoked:
     seq: uint256
 
 
+# The owner accepts the attester's attestations, or no more.
 event Trusted:
     owner: indexed(address)
     attester: indexed(address)
     on: bool
 
 
+# The delegate may open tasks on the owner's algorithms, or no more.
 event Delegated:
     owner: indexed(address)
     delegate: indexed(address)
     on: bool
 
 
+# What an account says of itself.
 event OrganisationDeclared:
     account: indexed(address)
     name: String[64]
     document: String[96]
 
 
+# Which peer speaks for the account; an empty peer id: none.
 event PeerBound:
     account: indexed(address)
     seq: uint256
@@ -209,6 +226,9 @@ def __init__(market_address: address):
 def _id(
     creator: address, kind: uint256, proof: bytes32, children_hash: bytes32, salt: uint256
 ) -> bytes32:
+    """
+    @notice The id of an asset; `children_hash` is zero for one without children.
+    """
     return keccak256(abi_encode(chain.id, self, creator, kind, proof, children_hash, salt))
 
 
@@ -216,6 +236,9 @@ def _id(
 def _register(
     owner: address, kind: uint256, proof: bytes32, storage_path: String[96], salt: uint256
 ) -> bytes32:
+    """
+    @notice Registers an asset without children for an owner.
+    """
     assert kind >= DATA and kind <= ALGORITHM, "unknown type"
     cdt: bytes32 = self._id(owner, kind, proof, empty(bytes32), salt)
     assert self.heads[cdt] == 0, "already registered"
@@ -369,12 +392,18 @@ def accept_ownership(cdt: bytes32):
 @internal
 @pure
 def _owner(head: uint256) -> address:
+    """
+    @notice The owner in a head word.
+    """
     return convert(head & (2**160 - 1), address)
 
 
 @internal
 @pure
 def _epoch(head: uint256) -> uint256:
+    """
+    @notice The ownership epoch in a head word: how often the asset has changed hands.
+    """
     return head >> 192
 
 
@@ -384,6 +413,9 @@ def _epoch(head: uint256) -> uint256:
 @internal
 @view
 def _grant_digest(g: Grant) -> bytes32:
+    """
+    @notice The EIP-712 digest of a grant on this registry.
+    """
     domain: bytes32 = keccak256(
         abi_encode(DOMAIN_TYPE, NAME_HASH, VERSION_HASH, chain.id, self)
     )
@@ -393,6 +425,9 @@ def _grant_digest(g: Grant) -> bytes32:
 @internal
 @view
 def _signed(who: address, digest: bytes32, signature: Bytes[MAX_SIGNATURE]) -> bool:
+    """
+    @notice Whether the account signed the digest, plainly or as a wallet (EIP-1271).
+    """
     # A plain signature first: an account under EIP-7702 has code and may still sign plainly.
     if len(signature) == 65:
         s: uint256 = convert(slice(signature, 32, 32), uint256)
@@ -423,6 +458,9 @@ def _signed(who: address, digest: bytes32, signature: Bytes[MAX_SIGNATURE]) -> b
 @internal
 @view
 def _fault(g: Grant) -> String[32]:
+    """
+    @notice Why a grant cannot be accepted now, whoever brings it; empty if it can.
+    """
     head: uint256 = self.heads[g.child]
     if head == 0 or self._owner(head) != g.owner:
         return "not the owner"
@@ -444,6 +482,9 @@ def _fault(g: Grant) -> String[32]:
 @internal
 @pure
 def _edge(child: bytes32, parent: bytes32, epoch: uint256) -> bytes32:
+    """
+    @notice The key of one edge under one ownership of its child.
+    """
     return keccak256(abi_encode(child, parent, epoch))
 
 
@@ -452,18 +493,27 @@ def _edge(child: bytes32, parent: bytes32, epoch: uint256) -> bytes32:
 def _circumstances(
     token: address, consumer: address, consumer_epoch: uint256, decider: address
 ) -> bytes32:
+    """
+    @notice What all grants under one parent in one task have in common.
+    """
     return keccak256(abi_encode(token, consumer, consumer_epoch, decider))
 
 
 @internal
 @pure
 def _key(edge: bytes32, terms: bytes32, circumstances: bytes32) -> bytes32:
+    """
+    @notice Where the grant of an edge on these terms stands.
+    """
     return keccak256(concat(edge, terms, circumstances))
 
 
 @internal
 def _grant(g: Grant) -> String[32]:
-    # Writes the grant if it is new and newer; empty if it stands now as asked.
+    """
+    @notice Writes a grant that has no fault and is newer than the standing one.
+    @return Why not; empty if it stands now as asked.
+    """
     edge: bytes32 = self._edge(g.child, g.parent, convert(g.epoch, uint256))
     key: bytes32 = self._key(
         edge,
@@ -725,6 +775,10 @@ def consume(
 
 @internal
 def _spend(key: bytes32) -> uint256:
+    """
+    @notice Spends one use of a live grant.
+    @return Its word before.
+    """
     word: uint256 = self.grants[key]
     assert (word >> 224) & 1 == 1, "no live grant on these terms"
     assert (word >> 96) & (2**40 - 1) > block.timestamp, "grant has expired"

@@ -65,6 +65,7 @@ REFUNDED: constant(uint256) = 7
 CANCELLED: constant(uint256) = 8
 
 
+# What a task is about; its id commits to exactly this.
 struct Task:
     cdt: bytes32
     consumer: address
@@ -77,6 +78,7 @@ struct Task:
     salt: bytes32
 
 
+# As in the registry.
 struct Composite:
     creator: address
     kind: uint256
@@ -85,6 +87,7 @@ struct Composite:
     children: uint256
 
 
+# As in the registry.
 struct Due:
     child: bytes32
     parent: bytes32
@@ -93,17 +96,20 @@ struct Due:
     unit: uint256
 
 
+# One side's signature of a usage.
 struct Signed:
     account: address
     signature: Bytes[MAX_SIGNATURE]
 
 
+# Where a task stands; hashes of what is owed and of the amounts that are claimed or reported.
 struct Record:
     word: uint256
     dues: bytes32
     amounts: bytes32
 
 
+# A task is open and its budget in escrow.
 event Opened:
     task: indexed(bytes32)
     cdt: indexed(bytes32)
@@ -111,6 +117,7 @@ event Opened:
     terms: Task
 
 
+# Somebody vouches for the plan; these are the dues, in the order of all later amounts.
 event Attested:
     task: indexed(bytes32)
     attester: indexed(address)
@@ -118,6 +125,7 @@ event Attested:
     dues: DynArray[Due, MAX_EDGES]
 
 
+# An owner claims by the receipt; `amounts` is what is claimed in all.
 event Claimed:
     task: indexed(bytes32)
     claimant: indexed(address)
@@ -125,6 +133,7 @@ event Claimed:
     amounts: DynArray[uint256, MAX_EDGES]
 
 
+# A party calls for the decider.
 event Disputed:
     task: indexed(bytes32)
     complainant: indexed(address)
@@ -132,12 +141,14 @@ event Disputed:
     reason: bytes32
 
 
+# The decider has ruled; `Settled` follows.
 event Decided:
     task: indexed(bytes32)
     decider: indexed(address)
     bond_to: address
 
 
+# All sides have signed what was used.
 event Reported:
     task: indexed(bytes32)
     result_hash: bytes32
@@ -145,6 +156,7 @@ event Reported:
     amounts: DynArray[uint256, MAX_EDGES]
 
 
+# The escrow has become credits.
 event Settled:
     task: indexed(bytes32)
     paid: uint256
@@ -152,16 +164,19 @@ event Settled:
     amounts: DynArray[uint256, MAX_EDGES]
 
 
+# The task came to nothing.
 event Refunded:
     task: indexed(bytes32)
     returned: uint256
 
 
+# The opener took the task back.
 event Cancelled:
     task: indexed(bytes32)
     returned: uint256
 
 
+# The account can withdraw this much more; no task: a released bond.
 event Credited:
     account: indexed(address)
     token: indexed(address)
@@ -169,12 +184,14 @@ event Credited:
     amount: uint256
 
 
+# The account has been paid.
 event Withdrawn:
     account: indexed(address)
     token: indexed(address)
     amount: uint256
 
 
+# The attester's bond that no task has locked.
 event BondChanged:
     attester: indexed(address)
     free: uint256
@@ -224,7 +241,10 @@ def __init__(
 
 @internal
 def _pull(token: address, amount: uint256):
-    # Counts what arrives: a token may return nothing or false, or keep a fee.
+    """
+    @notice Takes tokens from the sender and reverts unless all of them arrive.
+    """
+    # A token may return nothing or false, or keep a fee.
     if amount == 0:
         return
     before: uint256 = staticcall ERC20(token).balanceOf(self)
@@ -236,6 +256,9 @@ def _pull(token: address, amount: uint256):
 
 @internal
 def _credit(task: bytes32, token: address, account: address, amount: uint256):
+    """
+    @notice Adds to what an account can withdraw.
+    """
     if amount == 0:
         return
     self.credits[token][account] += amount
@@ -277,6 +300,9 @@ def release_bond(amount: uint256):
 
 @internal
 def _free_bond(attester: address):
+    """
+    @notice Gives an attester the bond back that one task had locked.
+    """
     self.bonds[attester] += bond
     log BondChanged(attester=attester, free=self.bonds[attester])
 
@@ -287,18 +313,27 @@ def _free_bond(attester: address):
 @internal
 @view
 def _id(task: Task) -> bytes32:
+    """
+    @notice The id of a task: the hash of its terms, this chain and this market.
+    """
     return keccak256(abi_encode(chain.id, self, task))
 
 
 @internal
 @pure
 def _word(state: uint256, attester: address, closes_at: uint256) -> uint256:
+    """
+    @notice A record's word.
+    """
     return state | (convert(attester, uint256) << 8) | (closes_at << 168)
 
 
 @internal
 @pure
 def _attester(word: uint256) -> address:
+    """
+    @notice The attester in a record's word.
+    """
     return convert((word >> 8) & (2**160 - 1), address)
 
 
@@ -530,6 +565,9 @@ def _check_signers(
     digest: bytes32,
     signatures: DynArray[Signed, MAX_SIGNERS],
 ):
+    """
+    @notice Reverts unless all given signatures are good and no side is missing.
+    """
     accounts: DynArray[address, MAX_SIGNERS] = []
     for signed: Signed in signatures:
         assert self._signed(signed.account, digest, signed.signature), "bad signature"
@@ -587,6 +625,9 @@ def _pay(
     dues: DynArray[Due, MAX_EDGES],
     amounts: DynArray[uint256, MAX_EDGES],
 ):
+    """
+    @notice Ends a task: credits to the owners, the rest to the opener.
+    """
     self.records[id].word = SETTLED | (self.records[id].word & ~convert(255, uint256))
     paid: uint256 = 0
     for i: uint256 in range(len(dues), bound=MAX_EDGES):
@@ -604,12 +645,18 @@ def _pay(
 @internal
 @view
 def _check_dues(id: bytes32, dues: DynArray[Due, MAX_EDGES]):
+    """
+    @notice Reverts unless these are the dues that were attested.
+    """
     assert self.records[id].dues == keccak256(abi_encode(dues)), "other dues"
 
 
 @internal
 @pure
 def _check_total(task: Task, amounts: DynArray[uint256, MAX_EDGES]):
+    """
+    @notice Reverts if the amounts exceed the budget.
+    """
     total: uint256 = 0
     for amount: uint256 in amounts:
         total += amount
@@ -619,6 +666,9 @@ def _check_total(task: Task, amounts: DynArray[uint256, MAX_EDGES]):
 @internal
 @pure
 def _is_owner(account: address, dues: DynArray[Due, MAX_EDGES]) -> bool:
+    """
+    @notice Whether an account is owed one of the dues.
+    """
     for due: Due in dues:
         if due.owner == account:
             return True
@@ -628,13 +678,18 @@ def _is_owner(account: address, dues: DynArray[Due, MAX_EDGES]) -> bool:
 @internal
 @pure
 def _hash(amounts: DynArray[uint256, MAX_EDGES]) -> bytes32:
-    # EIP-712 hashes an array as its words in a row, without ABI's offset and length.
+    """
+    @notice EIP-712's hash of an array: its words in a row, without offset and length.
+    """
     return keccak256(slice(abi_encode(amounts), 64, 32 * len(amounts)))
 
 
 @internal
 @view
 def _digest(struct_hash: bytes32) -> bytes32:
+    """
+    @notice The EIP-712 digest of a struct hash on this market.
+    """
     domain: bytes32 = keccak256(
         abi_encode(DOMAIN_TYPE, NAME_HASH, VERSION_HASH, chain.id, self)
     )
@@ -644,6 +699,9 @@ def _digest(struct_hash: bytes32) -> bytes32:
 @internal
 @view
 def _signed(who: address, digest: bytes32, signature: Bytes[MAX_SIGNATURE]) -> bool:
+    """
+    @notice Whether the account signed the digest, plainly or as a wallet (EIP-1271).
+    """
     # A plain signature first: an account under EIP-7702 has code and may still sign plainly.
     if len(signature) == 65:
         s: uint256 = convert(slice(signature, 32, 32), uint256)
