@@ -13,31 +13,25 @@ Nothing here trusts a peer's word: peer ids are proved by the Noise handshake, a
 their signature; what they say is checked by whoever serves the protocol.
 """
 
-import errno
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from secrets import SystemRandom
 
 import trio
 
+from node.addresses import dialable, endpoint, port_in_use, probe
 from node.admission import Admission
 from node.errors import Fault
-from node.libp2p_guard import (
-    EVERYBODY,
-    Guard,
-    GuardedStream,
-    Limits,
-    open_guard,
-    tcp_endpoint,
-)
+from node.libp2p_guard import EVERYBODY, Guard, GuardedStream, Limits, is_peer_id, open_guard
 from node.log import get_logger
+from node.peers import PeerRefused, PeerStatus, PeerTimeout, PeerUnreachable
 from node.standing import BAN_AT, AuthorRate, Standing
 from node.streams import FRAME_LIMIT, StreamBroken, answer, ask
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import PeerId
+
+__all__ = ["Host", "PeerRefused", "PeerStatus", "PeerTimeout", "PeerUnreachable", "open_host"]
 
 log = get_logger("node.host")
 
@@ -56,60 +50,6 @@ DEFAULT_LIMITS = Limits()
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 Check = Callable[[PeerId, bytes], bool]
 Receive = Callable[[PeerId, bytes], Awaitable[None]]
-
-
-class PeerUnreachable(Fault):
-    """No connection to the peer could be had, or it broke before the answer."""
-
-    def __init__(self, peer_id: str, reason: str) -> None:
-        super().__init__(
-            "peer-unreachable", f"Peer {peer_id} cannot be reached: {reason}.", peer_id=peer_id
-        )
-
-
-class PeerTimeout(Fault):
-    """The peer did not answer in time. Whether it acted on the request is unknown."""
-
-    def __init__(self, peer_id: str, protocol: str, timeout_s: float) -> None:
-        super().__init__(
-            "peer-timeout",
-            f"Peer {peer_id} did not answer on {protocol} within {timeout_s:g} s.",
-            peer_id=peer_id,
-            protocol=protocol,
-        )
-
-
-class PeerRefused(Fault):
-    """The peer does not serve the protocol, or reset the stream instead of answering."""
-
-    def __init__(self, peer_id: str, protocol: str, reason: str) -> None:
-        super().__init__(
-            "peer-refused",
-            f"Peer {peer_id} gave no answer on {protocol}: {reason}.",
-            peer_id=peer_id,
-            protocol=protocol,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatus:
-    """What this node sees of one peer.
-
-    `address` is where it is connected (`ip:port`), else the first address under which it is
-    known. `last_seen`: Unix time in seconds, None if never. `failures`: dials that failed in a
-    row. `round_trip_s`: the last ping. `penalty`: points that decay, 100 of them make a ban,
-    of which `banned` is the reason.
-    """
-
-    peer_id: PeerId
-    address: str
-    connected: bool
-    last_seen: float | None
-    failures: int
-    known: bool
-    round_trip_s: float | None
-    penalty: float
-    banned: str | None
 
 
 class _Peer:
@@ -159,6 +99,8 @@ class Host:
         PeerUnreachable, PeerTimeout, PeerRefused; RemoteProtocolError if its answer breaks the
         framing; LocalProtocolError if `payload` is over FRAME_LIMIT.
         """
+        if not is_peer_id(peer_id):
+            raise PeerUnreachable(peer_id, "that is no peer id")
         if len(payload) > FRAME_LIMIT:
             raise LocalProtocolError(f"a request of {len(payload)} bytes is over the limit")
         with trio.move_on_after(timeout_s):
@@ -241,9 +183,12 @@ class Host:
     def know(self, peer_id: PeerId, addresses: Iterable[str]) -> None:
         """A connection to `peer_id` is kept from now on, at one of `addresses` (multiaddr text).
 
-        Replaces earlier addresses. Fault "address-invalid" if one cannot be dialled by TCP.
+        Replaces earlier addresses. Fault "address-invalid" if one cannot be dialled by
+        TCP, or if `peer_id` is none.
         """
-        cleaned = tuple(_dialable(address, peer_id) for address in addresses)
+        if not is_peer_id(peer_id):
+            raise Fault("address-invalid", f"{peer_id!r} is no peer id.", peer_id=peer_id)
+        cleaned = tuple(dialable(address, peer_id) for address in addresses)
         peer = self._peer(peer_id)
         peer.addresses = cleaned
         if peer_id != self.peer_id and not peer.known:
@@ -377,7 +322,7 @@ class Host:
             for address in peer.addresses:
                 if self._guard.is_connected(peer_id):
                     return True
-                refused = self._admission.refuse_address(tcp_endpoint(address)[0])
+                refused = self._admission.refuse_address(endpoint(address)[0])
                 if refused is not None:
                     peer.last_error = refused
                     continue
@@ -476,7 +421,7 @@ async def open_host(
     """
     addresses = [listen] if isinstance(listen, str) else list(listen)
     for address in addresses:
-        _probe(address)
+        probe(address)
     topic = f"/northbund/{network}/cdt/1"
     failure: Exception | None = None
     async with (
@@ -499,52 +444,4 @@ async def open_host(
     if failure is not None:
         raise failure
     if not up:
-        raise _port_in_use(addresses[0])
-
-
-def _port_in_use(address: str) -> Fault:
-    return Fault("port-in-use", f"The address {address} is already in use.", address=address)
-
-
-def _endpoint(address: str) -> tuple[str, int]:
-    try:
-        return tcp_endpoint(address)
-    except ValueError as error:
-        raise Fault(
-            "address-invalid", f"{address!r} is no TCP address: {error}.", address=address
-        ) from error
-
-
-def _dialable(address: str, peer_id: str) -> str:
-    """`address` without its peer id, which must be `peer_id` if it stands there."""
-    _endpoint(address)
-    bare, _, named = address.partition("/p2p/")
-    if named and named != peer_id:
-        raise Fault(
-            "address-invalid",
-            f"The address {address} names another peer than {peer_id}.",
-            address=address,
-        )
-    return bare
-
-
-def _probe(address: str) -> None:
-    """Fault with the system's own reason if `address` cannot be listened on.
-
-    The library reports a failed listen without its reason, so it is found out first.
-    """
-    host, port = _endpoint(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise _port_in_use(address) from error
-            raise Fault(
-                "address-invalid",
-                f"This machine cannot listen on {address}: {error.strerror}.",
-                address=address,
-            ) from error
+        raise port_in_use(addresses[0])

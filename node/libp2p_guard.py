@@ -83,7 +83,6 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
-from multiaddr.exceptions import Error as MultiaddrError  # type: ignore[import-untyped]
 
 from node.admission import Admission, origin
 from node.log import get_logger
@@ -97,6 +96,7 @@ NEGOTIATION_LINE_LIMIT = 1_024
 PING_SIZE = 32
 RECORDS_LIMIT = 1_000
 EVERYBODY = Admission()
+ED25519_PEER_ID = b"\x00\x24\x08\x01\x12\x20"  # an identity multihash of a public key
 CONNECTION_BUFFER_LIMIT = 4 * 1_048_576
 
 
@@ -659,20 +659,14 @@ def _root_cause(error: BaseException) -> str:
         error = below
 
 
-def tcp_endpoint(address: str) -> tuple[str, int]:
-    """Host and port of a multiaddr like /ip4/127.0.0.1/tcp/4001 or /dns4/name/tcp/4001.
-
-    ValueError with the reason if it is anything else.
-    """
+def is_peer_id(text: str) -> bool:
+    """Whether `text` is the base58 peer id of an Ed25519 key, which every node here has."""
     try:
-        parsed = Multiaddr(address)
-        names = [part.name for part in parsed.protocols()]
-        if names[1:2] == ["tcp"] and names[0] in ("ip4", "ip6", "dns", "dns4", "dns6"):
-            host = parsed.value_for_protocol(names[0])
-            return str(host), int(parsed.value_for_protocol("tcp"))
-    except MultiaddrError as error:
-        raise ValueError(str(error)) from error
-    raise ValueError("it would be one like /ip4/192.0.2.1/tcp/4001")
+        peer = ID.from_string(text)
+    except ValueError:
+        return False
+    held = peer.to_bytes()
+    return str(peer) == text and len(held) == 38 and held.startswith(ED25519_PEER_ID)
 
 
 def peer_id_of(private_key: bytes) -> str:

@@ -334,3 +334,12 @@ async def test_an_answer_over_the_limit_loses_standing() -> None:
         with pytest.raises(RemoteProtocolError, match="over the limit"):
             await two.request(one.peer_id, ECHO, b"", timeout_s=5)
         assert next(peer.penalty for peer in two.peers() if peer.peer_id == one.peer_id) > 0
+
+
+@pytest.mark.parametrize("text", ["", "nobody", "12D3Koo!", "Qm", "0" * 52])
+async def test_what_is_no_peer_id_is_refused_in_a_sentence(text: str) -> None:
+    async with open_host(seed(1), ANY, "test") as host:
+        with pytest.raises(Fault, match="no peer id"):
+            host.know(PeerId(text), [])
+        with pytest.raises(PeerUnreachable, match="no peer id"):
+            await host.request(PeerId(text), ECHO, b"", timeout_s=1)
