@@ -11,6 +11,7 @@ from node.config import Chain, Config
 from node.directory import Directory
 from node.engine import Engine, Transaction
 from node.errors import Fault
+from node.grants import block_time
 from node.host import Host
 from node.log import get_logger
 from node.plans import plan_of
@@ -20,7 +21,12 @@ from protocol import codec, typed_data
 from protocol.documents import plan_hash
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, Digest, PeerId, hexadecimal
-from protocol.messages import ATTESTATION_PROTOCOL, AttestationAnswer, AttestationRequest
+from protocol.messages import (
+    ATTESTATION_PROTOCOL,
+    AttestationAnswer,
+    AttestationRequest,
+    SessionDeclined,
+)
 from protocol.roster_check import MEMBER_OPERATION, Plan
 from protocol.task import TaskState
 
@@ -87,7 +93,8 @@ class Attestations:
         request = codec.decode(data, AttestationRequest)
         answer = self.kept(self._engine.db, request.task)
         if answer is None:
-            raise Fault("task-unknown", "this node has not attested that task")
+            sentence = "this node has not attested that task"
+            return codec.encode(SessionDeclined(rule="task-unknown", sentence=sentence))
         return codec.encode(answer)
 
     # ------------------------------------------------------------------ as everybody else
@@ -109,7 +116,10 @@ class Attestations:
             codec.encode(AttestationRequest(task=record.task)),
             timeout_s=ASK_TIMEOUT_S,
         )
-        answer = codec.decode(data, AttestationAnswer)
+        answer = codec.decode(data, AttestationAnswer, SessionDeclined)
+        if isinstance(answer, SessionDeclined):
+            name = self._directory.name(record.attester)
+            raise Fault("attestation-refused", f"{name} says: {answer.sentence}")
         self.check(answer, record)
         with self._engine.transaction() as tx:
             self.keep(tx, answer)
@@ -118,7 +128,8 @@ class Attestations:
     def check(self, answer: AttestationAnswer, record: TaskRecord) -> None:
         """Fault `attestation-refused` unless all of this holds, each by this node's own look:
 
-        the attester is one that this node trusts; its signature covers this task, this plan and
+        the attester is one that this node trusts; its deadline has not passed by the time of the
+        newest block taken; its signature covers this task, this plan and
         this deadline; the chain has confirmed the same attester and plan; the plan is that of the
         document whose hash the algorithm's owner registered.
         """
@@ -140,7 +151,7 @@ class Attestations:
             "the chain has confirmed no such attestation": record.attester == answer.attester,
             "the chain has another plan": record.plan == answer.plan,
             "the algorithm's document has another plan": answer.plan == plan_hash(plan.algorithm),
-            "its deadline has passed": self._engine.clock() < answer.deadline,
+            "its deadline has passed": block_time(self._engine.db) < answer.deadline,
             f"the task is {record.state}": record.state in (TaskState.ATTESTED, TaskState.CLAIMED),
         }
         for sentence, right in holds.items():

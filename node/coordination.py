@@ -6,7 +6,9 @@ aborted everywhere and the sentence names who and why.
 """
 
 import secrets
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import trio
@@ -14,13 +16,15 @@ import trio
 from node import task_records
 from node.errors import Fault
 from node.host import Host
+from node.house import House
 from node.live_session import LiveSession
 from node.log import get_logger
-from node.participation import House, Participation, lineage_of
+from node.participation import Participation
+from node.session_rules import lineage_of
 from protocol import codec
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
-from protocol.ids import Account, PeerId, SessionId
+from protocol.ids import Account, PeerId, SessionId, hexadecimal
 from protocol.manifest import Party, Roster, RowSet
 from protocol.messages import (
     SESSION_PROTOCOL,
@@ -39,7 +43,7 @@ from protocol.task import SessionState
 
 log = get_logger("sessions")
 
-ANSWER_S = 30.0
+ANSWER_S = 20.0
 ALIGNMENT_DEADLINE_S = 120
 ROUND_DEADLINE_S = 20
 SIZE_CAP = 10_000_000
@@ -61,34 +65,62 @@ class Coordination:
 
         Fault says why the task cannot run. `run` takes it from there.
         """
+        self._refuse_second(task)
         record = task_records.known(self._house.engine.db, task)
         attestation = await self._house.attestations.obtain(record)
+        self._refuse_second(task)
         session = SessionId(secrets.token_bytes(32))
         proposal = SessionProposal(session=session, attempt=0, attestation=attestation)
-        own = self._house.directory.own
-        await self._participation.join(proposal, own.peer_id)
-        live = self._participation.live[session]
+        try:
+            live = await self._participation.join(proposal, self._house.directory.own.peer_id)
+        except RemoteProtocolError as error:
+            raise Fault("session-refused", str(error)) from error
         if seed is not None:
             live.seed = seed
         return live
 
+    def _refuse_second(self, task: bytes) -> None:
+        for live in self._participation.live.values():
+            if live.task == task and not live.over.is_set():
+                raise Fault(
+                    "session-refused",
+                    f"session {hexadecimal(live.session)} of the task is running: stop it first",
+                )
+
     async def run(self, live: LiveSession) -> None:
-        """The session runs when this returns, or it is aborted everywhere with a reason."""
+        """The session runs when this returns, or it is over everywhere with a reason.
+
+        Never raises: what another node answers must not end this daemon.
+        """
+        abort = self._participation.abort
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._lead, live, nursery.cancel_scope)
+                await live.over.wait()
+                nursery.cancel_scope.cancel()
+        except Exception:  # the boundary of this task of the daemon
+            log.exception("leading a session failed", session=live.session.hex())
+            name = self._house.directory.own.name
+            with suppress(sqlite3.Error):  # the next start of the node marks it as over
+                await abort(live, f"{name} met an error of its own", ())
+
+    async def _lead(self, live: LiveSession, done: trio.CancelScope) -> None:
         try:
             joined = await self._gather_seats(live)
             roster = self._roster(live, joined)
-            await self._sign(live, roster, self._participation.sign_roster)
+            await self._sign(live, roster)
             row_set = await self._aligned_rows(live, roster)
-            await self._sign(live, row_set, self._participation.sign_rows)
+            await self._sign(live, row_set)
         except (Fault, RemoteProtocolError) as error:
-            await self._participation.abort(live, str(error), ())
+            blamed = error.data.get("blamed", ()) if isinstance(error, Fault) else ()
+            await self._participation.abort(live, str(error), tuple(blamed))
+        done.cancel()
 
     # ------------------------------------------------------------------ the roster
 
     async def _gather_seats(self, live: LiveSession) -> dict[Account, SessionJoined]:
         own = self._house.directory.own
-        mine = SessionJoined(organisation=own.name, account=own.account, seats=live.seats)
-        joined = {own.account: mine}
+        joined = {own.account: self._participation.joined(live)}
         accounts = (live.plan.contributors | live.plan.pool) - {own.account}
         proposal = SessionProposal(
             session=live.session, attempt=live.attempt, attestation=live.attestation
@@ -97,8 +129,11 @@ class Coordination:
         async def ask(account: bytes) -> None:
             peer_id = self._house.directory.peer_of(account)
             answer = await self._ask(peer_id, proposal, SessionJoined)
+            name = self._house.directory.name(account)
             if answer.account != account:
-                raise RemoteProtocolError("a node answered for another account than its own")
+                raise RemoteProtocolError(f"{name} answered for another account than its own")
+            if tuple(seat.role for seat in answer.seats) != live.plan.roles_of(account):
+                raise RemoteProtocolError(f"{name} offers other seats than the plan gives it")
             joined[Account(account)] = answer
 
         await _all(ask, sorted(accounts))
@@ -161,7 +196,7 @@ class Coordination:
         """The row set that all aligned nodes report; the recipient's receipt stands in it."""
         engine = self._house.engine
         over = live.over
-        await engine.until(lambda: live.aligned is not None or over.is_set(), ALIGNMENT_DEADLINE_S)
+        await engine.until(lambda: live.is_aligned or over.is_set(), ALIGNMENT_DEADLINE_S)
         aligned = live.aligned
         if aligned is None:
             raise Fault("session-aborted", "the alignment did not finish before its deadline")
@@ -186,18 +221,11 @@ class Coordination:
 
     # ------------------------------------------------------------------ signing
 
-    async def _sign(
-        self,
-        live: LiveSession,
-        part: Roster | RowSet,
-        sign_own: Callable[[LiveSession, ManifestOffer], ManifestSignature],
-    ) -> None:
+    async def _sign(self, live: LiveSession, part: Roster | RowSet) -> None:
         """Everybody signs `part`, then everybody gets all signatures and acts on it."""
-        if live.over.is_set():
-            raise Fault("session-aborted", "the session is over")
         offer = ManifestOffer(session=live.session, part=codec.encode(part))
         own = self._house.directory.own
-        signatures = {str(own.peer_id): sign_own(live, offer).signature}
+        signatures = {str(own.peer_id): self._participation.sign(live, offer).signature}
 
         async def ask(peer_id: str) -> None:
             answer = await self._ask(PeerId(peer_id), offer, ManifestSignature)
@@ -212,29 +240,29 @@ class Coordination:
         async def tell(peer_id: str) -> None:
             await self._ask(PeerId(peer_id), signed, Acknowledged)
 
-        if isinstance(part, Roster):
-            await self._participation.proceed(live, signed)
-        else:
-            await self._participation.run(live, signed)
+        await self._participation.act(live, signed)
         await _all(tell, others)
 
     def _others(self, live: LiveSession) -> list[str]:
-        if live.roster is None:
-            parties = self._house.directory.others
-            accounts = live.plan.contributors | live.plan.pool
-            return [each.peer_id for each in parties if each.account in accounts]
+        parties = live.roster.parties if live.roster is not None else ()
         own = self._house.directory.own.peer_id
-        return sorted({party.peer_id for party in live.roster.parties} - {str(own)})
+        return sorted({party.peer_id for party in parties} - {str(own)})
 
     async def _ask(self, peer_id: PeerId, message: Wire, kind: type[A]) -> A:
-        data = await self._host.request(
-            peer_id, SESSION_PROTOCOL, codec.encode(message), timeout_s=ANSWER_S
-        )
-        answer = codec.decode(data, kind, SessionDeclined)
+        """The peer's answer; Fault that names it and says what is wrong."""
+        organisation = self._house.directory.of_peer(peer_id)
+        name = organisation.name if organisation else str(peer_id)
+        try:
+            data = await self._host.request(
+                peer_id, SESSION_PROTOCOL, codec.encode(message), timeout_s=ANSWER_S
+            )
+            answer = codec.decode(data, kind, SessionDeclined)
+        except (Fault, RemoteProtocolError) as error:
+            sentence = f"the node of {name} does not answer as it should: {error}"
+            raise Fault("session-aborted", sentence, blamed=[name]) from error
         if isinstance(answer, SessionDeclined):
-            organisation = self._house.directory.of_peer(peer_id)
-            name = organisation.name if organisation else peer_id
-            raise Fault("session-refused", f"{name} says no ({answer.rule}): {answer.sentence}")
+            sentence = f"{name} says no ({answer.rule}): {answer.sentence}"
+            raise Fault("session-refused", sentence, blamed=[name])
         return answer
 
 

@@ -20,16 +20,18 @@ from node.rows import first, select
 from node.signer import Signer
 from protocol import codec, documents, privacy, terms_table, typed_data
 from protocol.contract_request import facts_of, step_for
-from protocol.documents import Metadata, Step
-from protocol.errors import RemoteProtocolError
+from protocol.documents import Algorithm, Metadata, Step
+from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import Account, from_hexadecimal, hexadecimal
 from protocol.messages import ContractAgreement, ContractRequest, GrantTerms
-from protocol.terms import Finding, Terms, evaluate
+from protocol.terms import USES, Finding, Terms, evaluate
 from protocol.terms_table import TermsTable
 
 DAY_S = 86_400
 UNITS = {"edge": 0, "row": 1, "opening": 2}
 CODE = "cdt:code"
+POOL = "cdt:pool"
+REVOKED = "cdt:revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,21 @@ def latest(db: Database, child: bytes, parent: bytes) -> KeptGrant | None:
     return first(
         db, KeptGrant, "grants WHERE child = ? AND parent = ? ORDER BY seq DESC", [child, parent]
     )
+
+
+def uses_of_edge(db: Database, child: bytes, parent: bytes) -> int:
+    """How many uses were counted on all grants of one edge: a renewed one does not begin anew."""
+    row = db.execute(
+        "SELECT coalesce(sum(uses_counted), 0) FROM grants WHERE child = ? AND parent = ?",
+        [child, parent],
+    ).fetchone()
+    return int(row[0])
+
+
+def block_time(db: Database) -> int:
+    """The time of the newest block that the follower has taken, Unix seconds; 0 before any."""
+    row = db.execute("SELECT timestamp FROM chain_blocks ORDER BY number DESC LIMIT 1").fetchone()
+    return int(row[0]) if row else 0
 
 
 def typed(grant: GrantTerms) -> typed_data.Grant:
@@ -115,6 +132,25 @@ class Grants:
         if child.kind == "data":
             findings += self._floors(child, table, metadata, step)
         return tuple(findings)
+
+    def judge_again(self, request: ContractRequest) -> tuple[Finding, ...]:
+        """What earlier grants of the same edge say of a new one, at negotiation alone.
+
+        An owner's revocation stands: the consumer cannot ask it away. And uses add up, so that
+        asking again gives no more of them than the terms allow.
+        """
+        edge = (request.child, request.parent)
+        kept = latest(self._engine.db, *edge)
+        if kept is None:
+            return ()
+        asset, _ = assets.confirmed(self._engine.db, request.child)
+        most = self.terms_of(asset)[0].uses
+        used = uses_of_edge(self._engine.db, *edge)
+        asked = f"{request.uses}, after {used} used"
+        return (
+            Finding(REVOKED, "a grant again", "none after a revocation", not kept.revoked),
+            Finding(USES, asked, f"at most {most} in all", passed=used + request.uses <= most),
+        )
 
     def terms_of(self, asset: Asset) -> tuple[TermsTable, Terms]:
         """Today's terms of one of this node's own assets, by its configuration."""
@@ -176,13 +212,16 @@ class Grants:
             raise RemoteProtocolError("the workflow states no parameters for this leaf")
         _, own = assets.confirmed(self._engine.db, child.cdt)
         columns = own.schema.columns if own.schema else ()
-        return privacy.floors(
-            self.committee_of(metadata),
-            step.parameters,
-            cohort_floor=algorithm.cohort_floor,
-            numeric_columns=sum(1 for column in columns if column.kind == "number"),
-            labels_consented=algorithm.labels == "seen-by-owners",
-            leakage_accepted=table.leakage == "accept",
+        return (
+            _pool_finding(algorithm),
+            *privacy.floors(
+                self.committee_of(metadata),
+                step.parameters,
+                cohort_floor=algorithm.cohort_floor,
+                numeric_columns=sum(1 for column in columns if column.kind == "number"),
+                labels_consented=algorithm.labels == "seen-by-owners",
+                leakage_accepted=table.leakage == "accept",
+            ),
         )
 
     def _contributors(self, metadata: Metadata) -> int:
@@ -250,7 +289,11 @@ class Grants:
         if grant.max_uses < request.uses or grant.expiry < request.expires:
             raise RemoteProtocolError("the grant is for fewer uses or a shorter time")
         domain = typed_data.registry_domain(self._chain.chain_id, self._chain.registry)
-        signer = typed_data.recover(typed_data.digest(domain, typed(grant)), signature)
+        try:
+            digest = typed_data.digest(domain, typed(grant))
+        except LocalProtocolError as error:  # the peer chose the values
+            raise RemoteProtocolError(f"no contract could hold the grant: {error}") from error
+        signer = typed_data.recover(digest, signature)
         if signer != owner:
             raise RemoteProtocolError("the grant is not signed by the asset's owner")
 
@@ -267,20 +310,29 @@ class Grants:
 
         Fault `grant-unusable` if the grant is gone, revoked, expired or used up by this count.
         """
-        kept = latest(tx.db, child, parent)
-        if kept is None or kept.revoked:
-            raise Fault(
-                "grant-unusable", "this node has given no grant that is alive for this edge"
-            )
-        if kept.terms.expiry <= tx.now:
-            raise Fault("grant-unusable", "the grant for this edge has expired")
-        if kept.uses_counted >= kept.terms.max_uses:
+        kept = self.require_alive(child, parent)
+        if uses_of_edge(tx.db, child, parent) >= kept.terms.max_uses:
             raise Fault("grant-unusable", "the grant for this edge is used up")
         tx.db.execute(
             "UPDATE grants SET uses_counted = uses_counted + 1 "
             "WHERE child = ? AND parent = ? AND seq = ?",
             [child, parent, kept.seq],
         )
+
+    def require_alive(self, child: bytes, parent: bytes) -> KeptGrant:
+        """The newest grant of this edge; Fault `grant-unusable` if it is revoked or has expired.
+
+        It expires by the time of the newest block that this node has taken, as on chain: clocks
+        of nodes may be apart.
+        """
+        kept = latest(self._engine.db, child, parent)
+        if kept is None or kept.revoked:
+            raise Fault(
+                "grant-unusable", "this node has given no grant that is alive for this edge"
+            )
+        if kept.terms.expiry <= block_time(self._engine.db):
+            raise Fault("grant-unusable", "the grant for this edge has expired")
+        return kept
 
     def _epoch(self, cdt: bytes) -> int:
         asset = assets.find(self._engine.db, cdt)
@@ -292,6 +344,12 @@ class Grants:
             "SELECT seq FROM edges WHERE child = ? AND parent = ?", [child, parent]
         ).fetchone()
         return 1 + max(kept.seq if kept else 0, int(row[0]) if row else 0)
+
+
+def _pool_finding(algorithm: Algorithm) -> Finding:
+    """Nobody may pick who sits (floor 1): so everybody in the pool does."""
+    seats, pool = algorithm.seats, len(algorithm.pool)
+    return Finding(POOL, f"{pool} members for {seats} seats", f"exactly {seats}", pool == seats)
 
 
 def _code_finding(step: Step) -> Finding:

@@ -42,8 +42,11 @@ def split_keys(row_keys: bytes) -> list[bytes]:
 
 
 def digest_of(row_keys: bytes) -> bytes:
-    """What a lineage remembers of its rows: SHA-256 of their keys in the common order."""
-    return hashlib.sha256(row_keys).digest()
+    """What a lineage remembers of its rows: SHA-256 of their keys in rising order.
+
+    The common order is drawn anew by every alignment, so it says nothing of which rows they are.
+    """
+    return hashlib.sha256(b"".join(sorted(split_keys(row_keys)))).digest()
 
 
 def reserve(tx: Transaction, spending: Spending, row_keys: bytes, cap: int) -> None:

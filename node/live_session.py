@@ -22,6 +22,7 @@ from protocol.messages import AttestationAnswer, Seat
 from protocol.roster_check import Plan
 
 Summary = ContributorSummary | MemberSummary | RecipientSummary
+WITH_ROWS: tuple[Role, ...] = ("contributor", "recipient")
 
 
 @dataclass(slots=True)
@@ -43,16 +44,28 @@ class LiveSession:
     seats: tuple[Seat, ...] = ()
     roster: Roster | None = None
     row_set: RowSet | None = None
-    aligned: Aligned | None = None
+    alignments: dict[Role, Aligned] = field(default_factory=dict)
     progress: dict[Role, Progress] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     finished: dict[Role, Summary] = field(default_factory=dict)
     over: trio.Event = field(default_factory=trio.Event)
 
     @property
-    def needs_rows(self) -> bool:
-        """True if a worker of this node takes part in the alignment."""
-        return "contributor" in self.roles or "recipient" in self.roles
+    def with_rows(self) -> tuple[Role, ...]:
+        """The roles here that bring rows to the alignment."""
+        return tuple(role for role in self.roles if role in WITH_ROWS)
+
+    @property
+    def is_aligned(self) -> bool:
+        """True once every worker here that brings rows knows the common ones."""
+        return all(role in self.alignments for role in self.with_rows)
+
+    @property
+    def aligned(self) -> Aligned | None:
+        """The common rows as this node's workers report them, or None before or without."""
+        if not self.is_aligned:
+            return None
+        return next((self.alignments[role] for role in self.with_rows), None)
 
     def note_progress(self, role: Role, progress: Progress) -> None:
         """Remember how far a worker is, and every loss in its order."""

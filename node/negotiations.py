@@ -42,6 +42,7 @@ ASK = "negotiate"
 VERIFY = "verify-grant"
 ANSWER_TIMEOUT_S = 10.0
 DEADLINE_S = 120.0
+ANSWERS = (ContractAgreement, ContractTermination)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,18 +199,21 @@ class Negotiations:
         if organisation is None or organisation.account != request.consumer:
             return _no(request, "this peer is not bound to the account that it asks for")
         await self._catalogue.obtain(request.parent_proof, [peer_id])
-        findings = self._grants.judge(request)
+        known = find(self._engine.db, request.process)
+        if known is not None:  # the same request came twice, and the other one was faster
+            return codec.decode(_again(known, codec.encode(request)), *ANSWERS)
+        findings = (*self._grants.judge(request), *self._grants.judge_again(request))
         failed = [finding for finding in findings if not finding.passed]
         with self._engine.transaction() as tx:
-            known = self._insert(tx, request, "provider", organisation.account, peer_id)
+            new = self._insert(tx, request, "provider", organisation.account, peer_id)
             answer: Wire
             if failed:
                 answer = _no(request, "the terms of use do not allow this", failed)
-                state = NEGOTIATION.step(known.state, Event.TERMINATE)
+                state = NEGOTIATION.step(new.state, Event.TERMINATE)
             else:
                 answer = self._grants.give(tx, request)
-                state = NEGOTIATION.step(known.state, Event.AGREE)
-            self._move(tx, known, state, answer=codec.encode(answer), findings=findings)
+                state = NEGOTIATION.step(new.state, Event.AGREE)
+            self._move(tx, new, state, answer=codec.encode(answer), findings=findings)
             tx.note("negotiation", request.process, state, findings=plain(findings))
         return answer
 

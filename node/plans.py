@@ -13,8 +13,8 @@ from protocol.roster_check import Plan
 def plan_of(db: Database, algorithm: bytes) -> Plan:
     """The plan; Fault `cdt-unknown` unless the algorithm and all its leaves are confirmed here.
 
-    RemoteProtocolError if the asset is no algorithm, or its workflow names other leaves than its
-    children.
+    RemoteProtocolError if the asset is no algorithm, its workflow names other leaves than its
+    children, or its pool is larger than its committee.
     """
     _, metadata = assets.confirmed(db, algorithm)
     return plan_in(db, metadata)
@@ -32,10 +32,24 @@ def plan_in(db: Database, metadata: Metadata) -> Plan:
         leaf, _ = assets.confirmed(db, from_hexadecimal(cdt, 32))
         owners[cdt], kinds[cdt] = leaf.owner, leaf.kind
     pool = set(metadata.algorithm.pool)
+    check_pool(len(pool), metadata.algorithm.seats)
     for cdt, kind in kinds.items():
         if kind != ("compute" if cdt in pool else "data"):
             raise RemoteProtocolError(f"leaf {cdt} is of type {kind}, which its place forbids")
     return Plan(metadata.algorithm, owners)
+
+
+def check_pool(pool: int, seats: int) -> None:
+    """RemoteProtocolError unless everybody in the pool sits.
+
+    From a larger one the recipient would pick whom it likes (floor 1 wants them drawn by a seed
+    of all owners), so such an algorithm does not run.
+    """
+    if pool != seats:
+        raise RemoteProtocolError(
+            f"the algorithm names {pool} compute assets for {seats} seats of the committee, and "
+            f"nobody may pick who sits: name exactly {seats}"
+        )
 
 
 def leaves_of(plan: Plan, account: bytes) -> tuple[bytes, ...]:

@@ -17,7 +17,7 @@ from protocol.manifest import Role
 
 def folder_of(folder: Folder, session: bytes) -> Path:
     """Where one session's files are."""
-    return folder.sessions / session.hex()[:16]
+    return folder.sessions / session.hex()  # whole: the proposer chooses the id
 
 
 def session_folder(folder: Folder, session: bytes) -> Path:
@@ -62,13 +62,16 @@ class Jobs:
                 return MemberJob()
 
     def _contributor(self, live: LiveSession) -> ContributorJob:
+        if live.roster is None:
+            raise Fault("session-refused", "there is no roster that a job could be for")
         leaf = plans.own_data_leaf(live.plan, self._directory.own.account)
         dataset = self._config.dataset(self._grants.dataset_of(leaf))
         table, _ = self._grants.terms_of_leaf(leaf)
         accepted = table.leakage == "accept"
         limits = OwnerLimits(
             noise_floor=0.0 if accepted else max(table.noise_min, privacy.NOISE_FLOOR),
-            numbers_cap=table.numbers_per_row_max,
+            # Exactly what the ledger reserves for this session, not what the terms would allow.
+            numbers_cap=min(live.roster.parameters.numbers_per_row, table.numbers_per_row_max),
             cohort_floor=max(table.cohort_min, privacy.MIN_COHORT_ROWS),
         )
         return ContributorJob(

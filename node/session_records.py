@@ -49,6 +49,11 @@ def every(db: Database) -> list[SessionRecord]:
     return select(db, SessionRecord, "sessions ORDER BY started_at DESC")
 
 
+def of_task(db: Database, task: bytes) -> list[SessionRecord]:
+    """All sessions of one task, aborted ones too, the latest first."""
+    return select(db, SessionRecord, "sessions WHERE task = ? ORDER BY started_at DESC", [task])
+
+
 def begin(tx: Transaction, session: bytes, task: bytes, roles: Iterable[str]) -> None:
     """Afterwards the session is PROPOSED here. Fault `session-refused` if its id was used."""
     if find(tx.db, session) is not None:

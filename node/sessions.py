@@ -11,9 +11,10 @@ from node import session_records, task_records
 from node.coordination import Coordination
 from node.errors import Fault
 from node.host import Host
+from node.house import House
 from node.live_session import LiveSession
 from node.log import get_logger
-from node.participation import House, Participation
+from node.participation import Participation
 from node.settlement import Settlement
 from protocol import codec
 from protocol.codec import Wire
@@ -48,7 +49,7 @@ class Sessions:
         self._house = house
         self._host = host
         self._nursery = nursery
-        self.participation = Participation(house, nursery, self._tell)
+        self.participation = Participation(house, nursery, self._tell, self._connected)
         self.coordination = Coordination(house, host, self.participation)
         self.settlement = Settlement(house, host)
         host.serve(SESSION_PROTOCOL, self._serve, limit=REQUEST_LIMIT, timeout_s=40.0)
@@ -77,6 +78,8 @@ class Sessions:
 
     async def _serve(self, peer_id: PeerId, data: bytes) -> bytes:
         message: Wire = codec.decode(data, *REQUESTS, limit=REQUEST_LIMIT)
+        if self._house.directory.of_peer(peer_id) is None:
+            raise RemoteProtocolError("a stranger asks for something of a session")
         try:
             answer = await self._answer(peer_id, message)
         except Fault as fault:
@@ -90,11 +93,12 @@ class Sessions:
     async def _answer(self, peer_id: PeerId, message: Wire) -> Wire:
         match message:
             case SessionProposal():
-                return await self.participation.join(message, peer_id)
+                return self.participation.joined(await self.participation.join(message, peer_id))
             case ManifestOffer():
-                return self._sign(self._led_by(peer_id, message.session), message)
+                return self.participation.sign(self._led_by(peer_id, message.session), message)
             case ManifestSigned():
-                return await self._act(self._led_by(peer_id, message.session), message)
+                await self.participation.act(self._led_by(peer_id, message.session), message)
+                return Acknowledged(session=message.session)
             case SessionStatusRequest():
                 return await self._status(peer_id, message)
             case SessionAbort():
@@ -104,24 +108,11 @@ class Sessions:
             case _:
                 raise RemoteProtocolError("no request of a session")
 
-    def _sign(self, live: LiveSession, offer: ManifestOffer) -> Wire:
-        sign = self.participation.sign_roster
-        if live.roster is not None:
-            sign = self.participation.sign_rows
-        return sign(live, offer)
-
-    async def _act(self, live: LiveSession, signed: ManifestSigned) -> Wire:
-        if live.row_set is None:
-            await self.participation.proceed(live, signed)
-        else:
-            await self.participation.run(live, signed)
-        return Acknowledged(session=live.session)
-
     async def _status(self, peer_id: PeerId, message: SessionStatusRequest) -> Wire:
         """The state once this node's rows are aligned, or at the end of a short wait."""
         live = self._led_by(peer_id, message.session)
         engine = self._house.engine
-        await engine.until(lambda: live.aligned is not None or live.over.is_set(), STATUS_WAIT_S)
+        await engine.until(lambda: live.is_aligned or live.over.is_set(), STATUS_WAIT_S)
         record = session_records.known(engine.db, message.session)
         return SessionStatus(
             session=message.session,
@@ -133,10 +124,25 @@ class Sessions:
         )
 
     async def _aborted(self, peer_id: PeerId, message: SessionAbort) -> Wire:
+        """Another party's word is enough to stop, and stays its word: it names who says so.
+
+        Whom it blames counts only as far as the roster names such parties; the reason is made
+        fit to be printed.
+        """
         live = self.participation.live.get(SessionId(message.session))
         if live is not None and peer_id in self._named(live):
-            await self.participation.abort(live, message.reason, message.blamed, spread=False)
+            teller = self._house.directory.of_peer(peer_id)
+            name = teller.name if teller else str(peer_id)
+            reason = "".join(each if each.isprintable() else " " for each in message.reason)
+            blamed = tuple(each for each in message.blamed if each in self._blamable(live))
+            said = f"{name} says: {reason}" if reason else f"{name} ended it"
+            await self.participation.abort(live, said, blamed, spread=False)
         return Acknowledged(session=message.session)
+
+    def _blamable(self, live: LiveSession) -> set[str]:
+        """The parties of the session and their organisations, by name."""
+        names = {party.name for party in live.roster.parties} if live.roster else set()
+        return names | {each.name for each in self._house.directory.everybody}
 
     def _led_by(self, peer_id: PeerId, session: bytes) -> LiveSession:
         live = self.participation.live.get(SessionId(session))
@@ -159,6 +165,9 @@ class Sessions:
         return {
             each.peer_id for each in self._house.directory.everybody if each.account in accounts
         }
+
+    def _connected(self, peer_id: str) -> bool:
+        return any(peer.connected for peer in self._host.peers() if peer.peer_id == peer_id)
 
     async def _tell(self, live: LiveSession, reason: str, blamed: tuple[str, ...]) -> None:
         message = SessionAbort(session=live.session, reason=reason[:1024], blamed=blamed[:8])

@@ -115,14 +115,16 @@ def _opening_floors(
 ) -> tuple[Finding, ...]:
     """Floor 3: noise on every opening, unless so few numbers are opened that none is needed."""
     numbers = parameters.numbers_per_row
+    opens = numbers > 0  # a plan that opens nothing reserves nothing, whatever is asked later
     noisy = parameters.noise >= NOISE_FLOOR
     few = numbers < numeric_columns
     return (
+        _finding(terms.OPENINGS, numbers, "at least 1", passed=opens),
         _finding(
             terms.NOISE,
             parameters.noise,
             f"at least {NOISE_FLOOR} (or fewer than {numeric_columns} numbers for each row)",
-            passed=noisy or few or leakage_accepted,
+            passed=noisy or (opens and few) or leakage_accepted,
         ),
     )
 

@@ -16,6 +16,9 @@ from protocol.messages import Seat
 
 MEMBER_OPERATION = "committee-member"
 CONTRIBUTOR_OPERATION = "shared-features"
+SIZE_CAP_MOST = 10_000_000
+ROUND_DEADLINE_MOST_S = 300
+ALIGNMENT_DEADLINE_MOST_S = 1800
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ def check_against_plan(roster: Roster, plan: Plan) -> None:
     for what, (theirs, ours) in stated.items():
         if theirs != ours:
             raise RemoteProtocolError(f"the roster's {what} differs from the attested plan")
+    _check_sizes(roster)
+    _check_people(roster)
     strangers = set(_accounts(roster, "member")) - plan.pool
     if strangers:
         raise RemoteProtocolError(
@@ -105,12 +110,39 @@ def check_against_plan(roster: Roster, plan: Plan) -> None:
         )
 
 
+def _check_sizes(roster: Roster) -> None:
+    """What the plan does not fix, within what a node lets others make it wait and hold."""
+    stated = {
+        "size cap": (roster.size_cap, 1, SIZE_CAP_MOST),
+        "round deadline": (roster.round_deadline_s, 1, ROUND_DEADLINE_MOST_S),
+        "alignment deadline": (roster.alignment_deadline_s, 1, ALIGNMENT_DEADLINE_MOST_S),
+        "numbers opened about a row": (roster.parameters.numbers_per_row, 1, None),
+    }
+    for what, (value, least, most) in stated.items():
+        if value < least or (most is not None and value > most):
+            allowed = f"at least {least}" if most is None else f"{least} to {most}"
+            raise RemoteProtocolError(f"the roster's {what} is {value}, {allowed} is possible")
+
+
+def _check_people(roster: Roster) -> None:
+    """One account has one name, one peer and one seat in each role, and shares none of them."""
+    for what in ("organisation", "peer_id"):
+        pairs = {(party.account, getattr(party, what)) for party in roster.parties}
+        if not len(pairs) == len({a for a, _ in pairs}) == len({other for _, other in pairs}):
+            raise RemoteProtocolError(
+                f"the roster gives an account two values of {what}, or shares one"
+            )
+    seats = [(party.role, party.account) for party in roster.parties]
+    if len(set(seats)) != len(seats):
+        raise RemoteProtocolError("an account has two seats in one role")
+
+
 def check_own_seats(
     roster: Roster, organisation: str, account: bytes, peer_id: str, seats: tuple[Seat, ...]
 ) -> None:
     """RemoteProtocolError unless the roster names this node's workers as it started them.
 
-    Members that the draw left out may be missing; nothing may be added or changed.
+    None may be missing, added or changed.
     """
     ours = {seat.role: seat for seat in seats}
     for party in roster.parties:
@@ -119,8 +151,8 @@ def check_own_seats(
         seat = ours.get(party.role)
         if seat is None or party != party_of(organisation, account, peer_id, seat):
             raise RemoteProtocolError(f"the roster describes our {party.role} as it is not")
-    for role in ("contributor", "recipient"):
-        if role in ours and account not in {party.account for party in roster.by_role(role)}:
+    for role in ours:
+        if account not in {party.account for party in roster.by_role(role)}:
             raise RemoteProtocolError(f"the roster leaves our {role} out")
 
 
