@@ -37,12 +37,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(call prepare)
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps -e .
+	@$(BIN)/python -m compileall -q protocol mpc chain node
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml
 	$(call prepare)
 	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
 	$(BIN)/pip install --quiet --no-deps -e .
+	@$(BIN)/python -m compileall -q protocol mpc chain node
 	@touch $(VENV)/.installed $@
 
 # fastecdsa, which libp2p needs, is compiled against GMP.

@@ -26,9 +26,8 @@ openings; the worst row's is reported.
 
 Two things the figure leaves out, said here because they are known: the noise is Skellam, whose
 loss exceeds the Gaussian's by terms in 1 / (sigma 2^f)^2, about 1e-8 at the 16 bits that the grid
-has with noise (arXiv
-2110.04995); and sigma, like the encoder's constants, is taken from the owner's rows and treated as
-known, although one row moves it by a share in the order of 1 / n.
+has with noise (arXiv 2110.04995); and sigma, like the encoder's constants, is taken from the
+owner's rows and treated as known, although one row moves it by a share in the order of 1 / n.
 
 At noise 0.3 of a column's deviation the epsilon is in the thousands: such noise hinders known
 attacks and is no proof of privacy. The figure is shown for that very reason.
