@@ -3,18 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 CC ?= cc
 
-.PHONY: demo test test-contracts test-long check format bench install install-dev lock clean
+.PHONY: demo test test-long check format bench install install-dev lock clean
 
 demo: install
 	$(BIN)/northbund demo
 
 test: install-dev
 	$(BIN)/pytest -q
-	$(BIN)/pytest -q -p boa.test.plugin tests/chain/contracts
 
 test-long: install-dev
 	$(BIN)/pytest -q -m slow --timeout 900
-	$(BIN)/pytest -q -m slow --timeout 900 -p boa.test.plugin tests/chain/contracts
 
 check: install-dev
 	$(BIN)/ruff format --check .

@@ -4,7 +4,13 @@ import importlib
 import json
 from pathlib import Path
 
-MODULES = ("tests.bench.aggregate", "tests.bench.node", "tests.bench.gossip", "tests.bench.demo")
+MODULES = (
+    "tests.bench.aggregate",
+    "tests.bench.node",
+    "tests.bench.chain",
+    "tests.bench.gossip",
+    "tests.bench.demo",
+)
 RESULT = Path("build/bench.json")
 
 
