@@ -8,19 +8,19 @@ status.
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 from sqlite_utils import Database
 
-from chain.errors import ChainError
+from chain.errors import ChainError, ChainRefused
 from node.chain_faults import fault_of
 from node.config import Chain
 from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.log import get_logger
 from node.signer import Signer
-from protocol.ids import Account
+from protocol.ids import Account, hexadecimal
 
 if TYPE_CHECKING:
     from chain.abi import View
@@ -32,10 +32,18 @@ if TYPE_CHECKING:
 log = get_logger("chain")
 
 RETRY_S = 1.0
-CONFIRM_TIMEOUT_S = 60.0
+CONFIRM_TIMEOUT_S = 50.0
+"""Less than the 60 s for which a command waits, so that it hears the reason."""
+
+GAS_OF_A_LARGE_TRANSACTION = 500_000
+GAS_MARGIN = 1.25
+PRIORITY_FEE_WEI = 10**9
+"""The last two as the sender has them: a node takes a transaction only from who can pay all."""
+
 HEAVY_MODULES = ("chain.deployment", "chain.follower", "chain.sender", "chain.tree")
 T = TypeVar("T")
 OnEvents = Callable[[Transaction, Sequence["Event"]], None]
+Undo = Callable[[Transaction], None]
 
 
 class ChainLink:
@@ -82,40 +90,96 @@ class ChainLink:
         """Store an intent in the caller's open transaction; True if its key is new."""
         return self._ready_sender().enqueue(key, kind, to, data)
 
-    async def confirmed(self, key: str, timeout_s: float = CONFIRM_TIMEOUT_S) -> "Confirmed":
+    async def foresee(self, to: Account, data: bytes) -> None:
+        """Return if the transaction would succeed now and the account can pay for it.
+
+        To be asked before anything is written. Fault `transaction-refused` with the contract's
+        reason, `funds-missing`, `chain-unreachable`.
+        """
+        own = hexadecimal(self._ready_sender().address)
+        request = {"from": own, "to": hexadecimal(to), "data": hexadecimal(data)}
+        gas = int(await self._ask("eth_estimateGas", request), 16)
+        await self.require_funds(gas)
+
+    async def require_funds(self, gas: int = GAS_OF_A_LARGE_TRANSACTION) -> None:
+        """Fault `funds-missing` unless the account can pay for a transaction of that much gas."""
+        own = hexadecimal(self._ready_sender().address)
+        block = await self._ask("eth_getBlockByNumber", "latest", False)
+        fee_wei = 2 * int(block["baseFeePerGas"], 16) + PRIORITY_FEE_WEI
+        needed_wei = int(gas * GAS_MARGIN) * fee_wei
+        balance_wei = int(await self._ask("eth_getBalance", own, "latest"), 16)
+        if balance_wei < needed_wei:
+            raise Fault(
+                "funds-missing",
+                f"the account {own} has {_ether(balance_wei)} ether, and the transaction may cost"
+                f" {_ether(needed_wei)}",
+                balance_wei=str(balance_wei),
+                needed_wei=str(needed_wei),
+            )
+
+    async def confirmed(
+        self, key: str, timeout_s: float = CONFIRM_TIMEOUT_S, *, undo: Undo | None = None
+    ) -> "Confirmed":
         """Return once the intent's transaction succeeded and its events are in the database.
 
         Fault `transaction-refused` with the contract's reason, `chain-timeout` after `timeout_s`.
-        A refused intent is forgotten, so that the same may be tried again.
+        A refused intent is forgotten, so that the same may be tried again, and `undo` takes back
+        in the same transaction what was written for it; so it is, where there is an `undo`, with
+        an intent that was not even signed in time.
         """
-        from chain.errors import ChainRefused  # noqa: PLC0415  loaded with the sender
-
         sender = self._ready_sender()
         with trio.move_on_after(timeout_s):
             try:
                 done = await sender.confirmed(key)
             except ChainRefused as error:
-                with self._engine.transaction():
-                    sender.withdraw(key)
+                self._forget(key, undo)
                 raise Fault(
                     "transaction-refused", f"the contract refuses: {error.reason}"
                 ) from None
+            except KeyError:  # somebody else who waited for it was told so first
+                raise Fault("transaction-refused", "the contract has just refused this") from None
             if self._follower is not None:
                 await self._follower.reached(done.block)
             return done
-        raise Fault("chain-timeout", f"the chain has not confirmed {key!r} in {timeout_s:g} s")
+        if undo is not None and self._forget(key, undo):
+            raise Fault("chain-timeout", f"the chain took nothing in {timeout_s:g} s; none is sent")
+        raise Fault(
+            "chain-timeout",
+            f"the chain has not confirmed {key!r} in {timeout_s:g} s; it may still do so",
+        )
+
+    def _forget(self, key: str, undo: "Undo | None") -> bool:
+        with self._engine.transaction() as tx:
+            forgotten = self._ready_sender().withdraw(key)
+            if forgotten and undo is not None:
+                undo(tx)
+        return forgotten
+
+    def is_wanted(self, key: str) -> bool:
+        """True if an intent of this key is stored, whatever has become of it."""
+        rows = self._engine.db.execute("SELECT 1 FROM chain_outbox WHERE key = ?", [key])
+        return rows.fetchone() is not None
 
     async def read(self, address: Account, view: "View[T]") -> T:
         """The answer of one view of a contract."""
         from chain.abi import read  # noqa: PLC0415  loaded with the sender
 
+        try:
+            return await read(self._ready_provider(), address, view)
+        except ChainError as error:
+            raise fault_of(error) from error
+
+    async def _ask(self, method: str, *params: Any) -> Any:
+        try:
+            return await self._ready_provider().ask(method, *params)
+        except ChainError as error:
+            raise fault_of(error) from error
+
+    def _ready_provider(self) -> "TrioProvider":
         self.require()
         if self._provider is None:
             raise Fault(self._trouble.kind, self._trouble.sentence)
-        try:
-            return await read(self._provider, address, view)
-        except ChainError as error:
-            raise fault_of(error) from error
+        return self._provider
 
     def _ready_sender(self) -> "Sender":
         if self._sender is None:
@@ -180,3 +244,7 @@ class ChainLink:
     def _stored(self, db: Database, found: "Sequence[Event]") -> None:
         self._on_events(Transaction(db, self._engine.clock()), found)
         self._engine.announce_change()
+
+
+def _ether(wei: int) -> str:
+    return f"{wei / 10**18:.6f}".rstrip("0").rstrip(".")

@@ -1,8 +1,8 @@
 """The composition root: one place where a node's rooms are made and joined, started and stopped.
 
 Ready means that the RPC answers and libp2p listens; unlocking the account and loading the chain's
-libraries go on behind it, in threads. SIGTERM and SIGINT end everything: sessions, worker
-processes, sockets; the process leaves with status 0.
+libraries go on behind it, in threads. SIGTERM and SIGINT end everything at any time, during the
+start too: sessions, worker processes, sockets; the process leaves with status 0.
 """
 
 import secrets
@@ -26,7 +26,7 @@ from node.errors import Fault
 from node.folder import Folder, instance_lock, write_private
 from node.grants import Grants
 from node.host import Host, open_host
-from node.keys import Password, keystore_account, load_peer_key, unlock
+from node.keys import Password, keystore_account, load_peer_key, read_private, unlock
 from node.negotiations import Negotiations
 from node.participation import House
 from node.publishing import Publishing
@@ -55,6 +55,17 @@ def run(configured: FolderConfig, password: Password) -> None:
 
 
 async def _main(configured: FolderConfig, password: Password) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve, configured, password)
+            async for number in signals:
+                logger.info("stopping", signal=signal.Signals(number).name)
+                nursery.cancel_scope.cancel()
+                return
+
+
+async def _serve(configured: FolderConfig, password: Password) -> None:
+    """The node, until it is cancelled."""
     config, folder = configured.config, configured.folder
     if config.chain is None:
         raise Fault("chain-not-configured", f"{folder.config_file} has no [chain]")
@@ -92,8 +103,6 @@ async def _main(configured: FolderConfig, password: Password) -> None:
         nursery.start_soon(engine.run)
         nursery.start_soon(_unlock, rooms, password)
         logger.info("ready", peer_id=key.peer_id, seconds=round(time.time() - started_at, 3))
-        await _until_told_to_stop()
-        nursery.cancel_scope.cancel()
 
 
 def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -> Rooms:
@@ -125,13 +134,7 @@ async def _unlock(rooms: Rooms, password: Password) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rooms.link.run, signer)
         nursery.start_soon(rooms.unlocked_tasks.trust_attesters)
-
-
-async def _until_told_to_stop() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            logger.info("stopping", signal=signal.Signals(number).name)
-            return
+        nursery.start_soon(rooms.publishing.resume)
 
 
 def _market(chain: Chain) -> typed_data.Domain:
@@ -145,13 +148,13 @@ def _registry(chain: Chain) -> typed_data.Domain:
 def ledger_key(folder: Folder) -> bytes:
     """The key under which the ledger names rows; made at the first start, kept for ever.
 
-    Fault `key-damaged` if the file is not what was written: with another key the ledger would
-    forget every row.
+    Fault `key-damaged` if the file is not what was written (with another key the ledger would
+    forget every row), `key-unsafe` if others can read it.
     """
     path = folder.path / "ledger.key"
     if not path.exists():
         write_private(path, secrets.token_bytes(32))
-    key = path.read_bytes()
+    key = read_private(path)
     if len(key) != 32:
         raise Fault("key-damaged", f"{path} has {len(key)} bytes; 32 would be right")
     return key

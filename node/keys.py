@@ -97,7 +97,7 @@ def create_peer_key(path: Path) -> PeerKey:
 
 def load_peer_key(path: Path) -> PeerKey:
     """The key in `path`; Fault `key-missing`, `key-unsafe`, `key-damaged`."""
-    seed = _read_private(path)
+    seed = read_private(path)
     if len(seed) != SEED_BYTES:
         raise Fault("key-damaged", f"{path} has {len(seed)} bytes; {SEED_BYTES} would be right")
     return PeerKey(seed)
@@ -185,7 +185,7 @@ def _accounts() -> "type[Accounts]":
 
 def _keystore(path: Path) -> dict[str, Any]:
     try:
-        keystore = json.loads(_read_private(path))
+        keystore = json.loads(read_private(path))
     except ValueError:
         keystore = None
     if not isinstance(keystore, dict):
@@ -193,7 +193,8 @@ def _keystore(path: Path) -> dict[str, Any]:
     return keystore
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """What the file holds; Fault `key-missing`, `key-unsafe` if other users can read it."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

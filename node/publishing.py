@@ -1,12 +1,14 @@
 """Publishing: from rows or a plan to a document, a registered CDT and an announcement.
 
 Everything that can be wrong is found before anything is written: the rows are checked in a worker
-process, the document against its own rules, the chain must be there. Document, asset and intent
-are then stored in one transaction; if the contract refuses, they are taken out again.
+process, the document against its own rules, the transaction by simulating it, the account's coins.
+Document, asset and intent are then stored in one transaction; if the contract refuses all the same,
+they are taken out again in one, at the next start if this one does not live to see it.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -24,16 +26,23 @@ from node.chain_link import ChainLink
 from node.dataset_spec import DATASET_REPORTS, CheckDataset, DatasetProfile, DatasetRefused
 from node.engine import Transaction
 from node.errors import Fault
+from node.log import get_logger
 from node.participation import House
 from node.session_jobs import spec_of
 from protocol import documents, terms_table
 from protocol.documents import Algorithm, Column, Metadata, Price, Schema, Service, Step
 from protocol.errors import LocalProtocolError
-from protocol.ids import CdtId, from_hexadecimal, hexadecimal
+from protocol.ids import Account, CdtId, from_hexadecimal, hexadecimal
 from protocol.manifest import Parameters
+from protocol.terms import EXPIRY
+
+log = get_logger("publishing")
 
 LICENSE = "proprietary; used under the terms of this document only"
 PROFILE_LIMIT = 1 << 20
+
+Draft = Callable[[int], Metadata]
+"""The document as it would be if it were made at that Unix time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,47 +90,65 @@ class Publishing:
         """Afterwards the dataset is a confirmed CDT. The same dataset and terms again: the same."""
         self._link.require()
         dataset = self._config.dataset(name)
-        profile = await self.check_dataset(name)
         if not dataset.features:
             raise Fault("dataset-label-invalid", f"dataset {name!r} has no features to publish")
+        profile = await self.check_dataset(name)
         schema = Schema(
             columns=tuple(
                 Column(name=each.name, kind=each.kind, width=each.width) for each in profile.columns
             ),
             rows_about=documents.rounded_rows(profile.rows),
         )
-        metadata = self._metadata(
-            "data",
-            name,
-            dataset.description,
-            services=(self._service(dataset.terms, data=True),),
-            schema=schema,
-        )
-        return await self._publish(metadata, name)
+
+        def draft(at: int) -> Metadata:
+            service = self._service(dataset.terms, at, data=True)
+            return self._metadata(
+                "data", name, dataset.description, at, services=(service,), schema=schema
+            )
+
+        return await self._publish(draft, name)
 
     async def publish_compute(self) -> Published:
-        """Afterwards this node's compute asset is a confirmed CDT."""
+        """Afterwards this node's compute asset is a confirmed CDT. The same terms: the same."""
         self._link.require()
         compute = self._config.compute
         if compute is None:
             raise Fault("terms-invalid", "northbund.toml has no [compute] to publish")
-        metadata = self._metadata(
-            "compute",
-            compute.name,
-            compute.description,
-            services=(self._service(compute.terms, data=False),),
-        )
-        return await self._publish(metadata, compute.name)
+
+        def draft(at: int) -> Metadata:
+            service = self._service(compute.terms, at, data=False)
+            return self._metadata(
+                "compute", compute.name, compute.description, at, services=(service,)
+            )
+
+        return await self._publish(draft, compute.name)
 
     async def publish_algorithm(
         self, name: str, description: str, algorithm: Algorithm, children: tuple[str, ...]
     ) -> Published:
-        """Afterwards the algorithm is a confirmed CDT over these children."""
+        """Afterwards the algorithm is a confirmed CDT over these children. The same: the same."""
         self._link.require()
-        metadata = self._metadata(
-            "algorithm", name, description, children=tuple(sorted(children)), algorithm=algorithm
+        below = tuple(sorted(children))
+
+        def draft(at: int) -> Metadata:
+            return self._metadata(
+                "algorithm", name, description, at, children=below, algorithm=algorithm
+            )
+
+        return await self._publish(draft, name)
+
+    async def resume(self) -> None:
+        """Afterwards what a former run of this node was publishing is confirmed or taken back."""
+        await self._engine.until(lambda: not self._link.trouble, math.inf)
+        rows = self._engine.db.execute(
+            "SELECT cdt, proof, transaction_key FROM own_assets WHERE cdt NOT IN "
+            "(SELECT cdt FROM assets WHERE state != 'announced')"
         )
-        return await self._publish(metadata, name)
+        for cdt, proof, key in rows.fetchall():
+            try:
+                await self._concluded(cdt, proof, key)
+            except Fault as fault:
+                log.warning("not published", cdt=cdt.hex(), why=fault.sentence)
 
     # ------------------------------------------------------------------ one way for all
 
@@ -130,73 +157,102 @@ class Publishing:
         kind: Literal["data", "compute", "algorithm"],
         name: str,
         description: str,
+        at: int,
         **parts: Any,
     ) -> Metadata:
-        now = datetime.fromtimestamp(self._engine.clock(), UTC)
         return Metadata(
             type=kind,
             name=name,
             description=description,
             author=self._config.name,
             license=LICENSE,
-            created=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            created=datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             endpoint=self._directory.own.peer_id,
             **parts,
         )
 
-    def _service(self, table: Mapping[str, Any], *, data: bool) -> Service:
-        read, terms = self._grants.terms_from(table, self._engine.clock(), data=data)
+    def _service(self, table: Mapping[str, Any], at: int, *, data: bool) -> Service:
+        read, terms = self._grants.terms_from(table, at, data=data)
         return Service(terms=terms, price=terms_table.price_of(read))
 
-    async def _publish(self, metadata: Metadata, name: str) -> Published:
-        try:
-            body = documents.canonical(metadata)
-        except LocalProtocolError as error:
-            raise Fault("document-invalid", str(error)) from error
+    async def _publish(self, draft: Draft, name: str) -> Published:
+        now = int(self._engine.clock())
+        kind = draft(now).type
+        at = self._published_before(draft, kind, name) or now
+        metadata = draft(at)
+        body = _canonical(metadata)
         proof = documents.proof_of(body)
         children = tuple(from_hexadecimal(child, 32) for child in metadata.children)
         cdt = identities.cdt_id(
             self._chain.chain_id,
             self._chain.registry,
             self._directory.own.account,
-            KINDS[metadata.type],
+            KINDS[kind],
             proof,
             children,
         )
         key = f"publish:{hexadecimal(cdt)}"
+        transaction = self._transaction(kind, proof, children)
+        if not self._link.is_wanted(key):
+            await self._link.foresee(*transaction[1:])
         with self._engine.transaction() as tx:
             assets.keep_document(tx, body)
-            self._own(tx, cdt, metadata.type, name, proof, key)
-            self._link.enqueue(key, *self._transaction(metadata.type, proof, children))
-        try:
-            done = await self._link.confirmed(key)
-        except Fault as fault:
-            if fault.kind == "transaction-refused":
-                self._take_back(cdt, proof)
-            raise
-        return Published(cdt, proof, documents.cid_of(proof), done.block, done.gas_used)
+            tx.db.execute(
+                "INSERT OR IGNORE INTO own_assets VALUES (?, ?, ?, ?, ?, ?)",
+                [cdt, kind, name, proof, key, at],
+            )
+            self._link.enqueue(key, *transaction)
+        return await self._concluded(cdt, proof, key)
+
+    def _published_before(self, draft: Draft, kind: str, name: str) -> int | None:
+        """When this very document was published, unless that is so long ago that it has expired."""
+        rows = self._engine.db.execute(
+            "SELECT proof, published_at FROM own_assets WHERE kind = ? AND dataset = ? "
+            "ORDER BY published_at DESC",
+            [kind, name],
+        )
+        for proof, published_at in rows.fetchall():
+            at = int(published_at)
+            if documents.proof_of(_canonical(draft(at))) == proof and not self._expired(draft(at)):
+                return at
+        return None
+
+    def _expired(self, metadata: Metadata) -> bool:
+        return any(
+            constraint.leftOperand == EXPIRY
+            and float(str(constraint.rightOperand)) <= self._engine.clock()
+            for service in metadata.services
+            for constraint in service.terms.permission
+        )
+
+    async def _concluded(self, cdt: bytes, proof: bytes, key: str) -> Published:
+        def take_back(tx: Transaction) -> None:
+            tx.db.execute("DELETE FROM own_assets WHERE cdt = ?", [cdt])
+            tx.db.execute(
+                "DELETE FROM documents WHERE proof = ? AND proof NOT IN (SELECT proof FROM assets)",
+                [proof],
+            )
+
+        done = await self._link.confirmed(key, undo=take_back)
+        cid = documents.cid_of(proof)
+        return Published(CdtId(cdt), proof, cid, done.block, done.gas_used)
 
     def _transaction(
         self, kind: str, proof: bytes, children: tuple[bytes, ...]
-    ) -> tuple[str, Any, bytes]:
+    ) -> tuple[str, Account, bytes]:
         path = documents.storage_path(proof)
+        registry = self._chain.registry
         if children:
             data = contracts.compose(KINDS[kind], proof, path, children)
-            return "compose", self._chain.registry, data
-        return "register", self._chain.registry, contracts.register(KINDS[kind], proof, path)
+            return "compose", registry, data
+        return "register", registry, contracts.register(KINDS[kind], proof, path)
 
-    def _own(
-        self, tx: Transaction, cdt: bytes, kind: str, name: str, proof: bytes, key: str
-    ) -> None:
-        tx.db.execute(
-            "INSERT OR IGNORE INTO own_assets VALUES (?, ?, ?, ?, ?, ?)",
-            [cdt, kind, name, proof, key, tx.now],
-        )
 
-    def _take_back(self, cdt: bytes, proof: bytes) -> None:
-        with self._engine.transaction() as tx:
-            tx.db.execute("DELETE FROM own_assets WHERE cdt = ?", [cdt])
-            tx.db.execute("DELETE FROM documents WHERE proof = ?", [proof])
+def _canonical(metadata: Metadata) -> bytes:
+    try:
+        return documents.canonical(metadata)
+    except LocalProtocolError as error:
+        raise Fault("document-invalid", str(error)) from error
 
 
 def algorithm_of(

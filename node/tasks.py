@@ -84,6 +84,7 @@ class Tasks:
         )
         task = identities.task_id(self._chain.chain_id, self._chain.market, terms)
         name = hexadecimal(task)
+        await self._link.require_funds()
         market, registry, token = self._chain.market, self._chain.registry, self._chain.token
         with self._engine.transaction():
             self._link.enqueue(f"grants:{name}", "grant", registry, contracts.grant_many(signed))
@@ -112,6 +113,7 @@ class Tasks:
         except ChainRefused as error:
             raise Fault("attestation-refused", error.reason) from error
         name, market = hexadecimal(task), self._chain.market
+        await self._link.require_funds()
         bond = await self._missing_bond()
         answer = self._attestations.sign(record, plan, self._signer)
         with self._engine.transaction() as tx:
@@ -173,6 +175,7 @@ class Tasks:
         amount = await self.credit()
         if not amount:
             raise Fault("payment-nothing", "nothing stands to this account's credit")
+        await self._link.require_funds()
         key = f"withdraw:{secrets.token_hex(8)}"
         data = contracts.withdraw(self._chain.token)
         with self._engine.transaction():

@@ -2,6 +2,7 @@
 
 import json as json_format
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,8 @@ def init(
 
 def run(context: typer.Context, password_file: PasswordFile = None) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # while it is loading; then the daemon listens itself
     from node.config import load  # noqa: PLC0415
 
     folder_config = load(target(context).folder)
@@ -58,6 +61,10 @@ def run(context: typer.Context, password_file: PasswordFile = None) -> None:
     from node.daemon import run as run_daemon  # noqa: PLC0415  what is wrong above is told first
 
     run_daemon(folder_config, password)
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 def status(context: typer.Context, json: Json = False) -> None:
