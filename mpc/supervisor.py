@@ -20,7 +20,7 @@ from protocol.codec import Wire, decode, encode
 from protocol.errors import RemoteProtocolError
 
 LENGTH_BYTES: Final = 4
-GRACE_S: Final = 2.0
+GRACE_S: Final = 1.0
 WORKER_ENVIRONMENT: Final = {
     # One thread for each process: several workers share the machine's cores.
     "OMP_NUM_THREADS": "1",

@@ -72,9 +72,12 @@ class Catalogue:
     async def receive(self, _author: str, data: bytes) -> None:
         """An announcement that `acceptable` let through: newer ones are kept, documents fetched."""
         signed, announcement = _opened(data)
-        with self._engine.transaction() as tx:
-            if self._is_news(tx, signed, announcement):
-                self._keep(tx, signed, announcement, data)
+        try:
+            with self._engine.transaction() as tx:
+                if self._is_news(tx, signed, announcement):
+                    self._keep(tx, signed, announcement, data)
+        except Fault as fault:  # it will be announced again
+            log.warning("announcement not kept", why=fault.sentence)
 
     def _check_author(self, signed: Signed, announcement: Announcement) -> None:
         now = self._engine.clock()

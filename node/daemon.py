@@ -5,6 +5,7 @@ libraries go on behind it, in threads. SIGTERM and SIGINT end everything at any 
 start too: sessions, worker processes, sockets; the process leaves with status 0.
 """
 
+import logging
 import secrets
 import signal
 import time
@@ -50,6 +51,7 @@ def run(configured: FolderConfig, password: Password) -> None:
     """Run the node in this folder until it is told to stop. Fault says why it cannot start."""
     level, console = configured.config.log.level, configured.config.log.console
     log.configure(level, console=console, file=configured.folder.log_file)
+    logging.raiseExceptions = False  # on a full disk, no trace on stderr for each lost record
     with instance_lock(configured.folder):
         trio.run(_main, configured, password)
 

@@ -21,12 +21,14 @@ from sqlite_utils import Database
 
 from node.errors import Fault
 from node.log import get_logger
+from node.store import writing
 from protocol.errors import RemoteProtocolError
 
 log = get_logger("engine")
 
 RETRY_FIRST_S = 0.2
 RETRY_MOST_S = 30.0
+RECORD_RETRY_S = 1.0
 FOREVER = math.inf
 
 Performer = Callable[["Owed"], Awaitable["Again | None"]]
@@ -96,8 +98,11 @@ class Engine:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """A transaction; it commits when the block ends and leaves no trace if the block raises."""
-        with self.db.atomic():
+        """A transaction; it commits when the block ends and leaves no trace if the block raises.
+
+        Fault `disk-full` if it cannot be stored.
+        """
+        with writing(self.db):
             yield Transaction(self.db, self.clock())
         self.announce_change()
 
@@ -157,16 +162,21 @@ class Engine:
         except (Fault, RemoteProtocolError, OSError) as error:
             log.info("effect failed", kind=owed.kind, key=owed.key.hex(), why=str(error))
             again = Again()
+        try:
+            self._record(owed, again)
+        except Fault as fault:  # it stays owed, and is due at once: without a pause it would spin
+            log.warning("effect not recorded", kind=owed.kind, why=fault.sentence)
+            await trio.sleep(RECORD_RETRY_S)
         finally:
             self._busy.discard((owed.kind, owed.key))
-        self._record(owed, again)
+        self.announce_change()
 
     def _record(self, owed: Owed, again: Again | None) -> None:
         """Settle the effect or set its next time, unless a newer one took its place meanwhile."""
         now = self.clock()
         where = "WHERE kind = ? AND key = ? AND body = ? AND attempts = ?"
         which = [owed.kind, owed.key, owed.body, owed.attempts]
-        with self.db.atomic():
+        with writing(self.db):
             if again is None or now >= owed.not_after:
                 self.db.execute(f"DELETE FROM effects {where}", which)  # noqa: S608
             else:
@@ -176,4 +186,3 @@ class Engine:
                     f"UPDATE effects SET attempts = attempts + 1, due_at = ? {where}",  # noqa: S608
                     [now + after_s, *which],
                 )
-        self.announce_change()

@@ -6,6 +6,8 @@ canonical bytes of their wire type. Everything is written from the daemon's one 
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
@@ -148,12 +150,32 @@ def open_store(path: Path, *further: Migrations) -> Database:
             _refuse_newer(db, migrations, path)
             migrations.apply(db)
     except sqlite3.OperationalError as error:
-        if "full" in str(error):
+        if _is_lack_of_room(error):
             raise Fault("disk-full", f"no room for the database {path}") from error
         raise Fault("database-damaged", f"{path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
         raise Fault("database-damaged", f"{path} is not a database: {error}") from error
     return db
+
+
+@contextmanager
+def writing(db: Database) -> Iterator[None]:
+    """All that the block writes is stored when it ends, or nothing of it; blocks may be nested.
+
+    Fault `disk-full` if the disk does not take it.
+    """
+    try:
+        with db.atomic():
+            yield
+    except sqlite3.OperationalError as error:
+        if _is_lack_of_room(error):
+            raise Fault("disk-full", "the disk does not take what the node has to store") from error
+        raise
+
+
+def _is_lack_of_room(error: sqlite3.OperationalError) -> bool:
+    # A quota or a limit on files' sizes is told as an input/output error.
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def _refuse_newer(db: Database, migrations: Migrations, path: Path) -> None:

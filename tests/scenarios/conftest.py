@@ -93,10 +93,7 @@ class Node:
 
         def holds() -> bool:
             assert process.poll() is None, self.told
-            if not (self.folder / "rpc.cookie").exists():
-                return False
-            cookie = json.loads((self.folder / "rpc.cookie").read_text())
-            if cookie["process"] != process.pid:
+            if not (self.folder / "rpc.cookie").exists() or self.cookie["process"] != process.pid:
                 return False
             status = self.call("node_status")
             return bool(status["unlocked"] and (status["chain"]["connected"] or not chain))
@@ -136,6 +133,11 @@ class Node:
         assert status == 0, self.told
         assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
         return seconds
+
+    @property
+    def cookie(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "rpc.cookie").read_text())
+        return found
 
     @property
     def told(self) -> str:
