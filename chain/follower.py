@@ -21,7 +21,7 @@ import trio
 from sqlite_utils import Database
 
 from chain.deployment import Deployment
-from chain.errors import ChainRefused, ChainUnreachable, ReorganisedTooDeep
+from chain.errors import ChainError, ChainRefused, ChainUnreachable, ReorganisedTooDeep
 from chain.events import Event, Place, decode_parts, place_of
 from chain.projection import apply_all, rebuild
 from chain.provider import TrioProvider
@@ -110,7 +110,9 @@ class Follower:
         while True:
             try:
                 caught_up = await self.step()
-            except (ChainUnreachable, ChainRefused, sqlite3.OperationalError) as error:
+            except ReorganisedTooDeep:
+                raise
+            except (ChainError, sqlite3.OperationalError) as error:
                 # A full disk is one of these: the step is as if it had not been made.
                 self._reachable = False
                 log.warning("follower_waits", reason=str(error), again_in_s=pause)

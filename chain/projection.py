@@ -2,16 +2,27 @@
 
 Applied inside the follower's transaction, event by event in chain order; after a reorganisation
 it is made anew from the events that are left, so it cannot keep a trace of those that are gone.
+
+Adversary: an endpoint that invents events. What our contracts cannot have said changes nothing
+here and is logged: an event that the task's table does not allow in its state, an asset that is
+registered twice, a number that no column holds.
 """
 
+import sqlite3
 from collections.abc import Iterable
 from functools import singledispatch
 from typing import Final
 
+import structlog
 from sqlite_utils import Database
 
 from chain import events
 from chain.values import unpack_grant
+from protocol.errors import RemoteProtocolError
+from protocol.ids import hexadecimal
+from protocol.task import TASK, TaskEvent, TaskState
+
+log = structlog.get_logger("projection")
 
 TABLES: Final = (
     "chain_assets",
@@ -23,26 +34,33 @@ TABLES: Final = (
 )
 
 # Each of one edge under the child's present owner.
+# A revocation may come before any grant: it voids the signatures that are still in the post.
 _REVOKE: Final = (
-    "UPDATE chain_grants SET live = 0, seq = :seq WHERE child = :child AND parent = :parent"
-    " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = :child)"
+    "INSERT INTO chain_grants"
+    " SELECT :child, :parent, epoch, owner, x'', x'', 0, x'', x'', '0', 0, 0, 0, 0, 0, :seq"
+    " FROM chain_assets WHERE cdt = :child"
+    " ON CONFLICT (child, parent, owner_epoch) DO UPDATE SET live = 0, seq = :seq"
 )
 _SPEND: Final = (
     "UPDATE chain_grants SET uses = uses + 1 WHERE child = :child AND parent = :parent"
     " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = :child)"
 )
-_COPY_DUE: Final = (
-    "INSERT INTO chain_dues"
-    " SELECT :task, :position, child, parent, owner, terms_hash, price, unit, NULL"
-    " FROM chain_grants WHERE child = :child AND parent = :parent"
-    " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = :child)"
+_ADD_DUE: Final = (
+    "INSERT INTO chain_dues VALUES (:task, :position, :child, :parent, :owner, coalesce(("
+    " SELECT terms_hash FROM chain_grants WHERE child = :child AND parent = :parent"
+    " AND owner_epoch = (SELECT epoch FROM chain_assets WHERE cdt = :child)), x''),"
+    " :price, :unit, NULL)"
 )
 
 
 def apply_all(db: Database, batch: Iterable[events.Event]) -> None:
     """Add these events, in chain order, to the tables; inside the caller's transaction."""
     for event in batch:
-        apply(event, db)
+        try:
+            apply(event, db)
+        except (RemoteProtocolError, sqlite3.IntegrityError, OverflowError) as error:
+            kind, block = type(event).__name__, event.at.block
+            log.warning("impossible_event", kind=kind, block=block, why=str(error))
 
 
 def rebuild(db: Database, all_events: Iterable[events.Event]) -> None:
@@ -134,39 +152,36 @@ def _(event: events.Opened, db: Database) -> None:
 
 @apply.register
 def _(event: events.Attested, db: Database) -> None:
+    _step(db, event.task, TaskEvent.ATTEST)
     db.execute(
-        "UPDATE chain_tasks SET state = 'ATTESTED', attester = ?, plan = ?, attested_block = ?"
-        " WHERE task = ?",
+        "UPDATE chain_tasks SET attester = ?, plan = ?, attested_block = ? WHERE task = ?",
         [event.attester, event.plan, event.at.block, event.task],
     )
     for position, due in enumerate(event.dues):
         edge = {"child": due.child, "parent": due.parent}
+        price = {"owner": due.owner, "price": str(due.price), "unit": due.unit}
         db.execute(_SPEND, edge)
-        db.execute(_COPY_DUE, {"task": event.task, "position": position, **edge})
+        db.execute(_ADD_DUE, {"task": event.task, "position": position, **edge, **price})
 
 
 @apply.register
 def _(event: events.Claimed, db: Database) -> None:
-    db.execute(
-        "UPDATE chain_tasks SET state = iif(state = 'DISPUTED', state, 'CLAIMED'), closes_at = ?"
-        " WHERE task = ?",
-        [event.closes_at, event.task],
-    )
+    _step(db, event.task, TaskEvent.CLAIM)
+    _set_closing(db, event.task, event.closes_at)
     _set_amounts(db, event.task, event.amounts)
 
 
 @apply.register
 def _(event: events.Disputed, db: Database) -> None:
-    db.execute(
-        "UPDATE chain_tasks SET state = 'DISPUTED', closes_at = ? WHERE task = ?",
-        [event.closes_at, event.task],
-    )
+    _step(db, event.task, TaskEvent.DISPUTE)
+    _set_closing(db, event.task, event.closes_at)
 
 
 @apply.register
 def _(event: events.Reported, db: Database) -> None:
+    _step(db, event.task, TaskEvent.REPORT)
     db.execute(
-        "UPDATE chain_tasks SET state = 'REPORTED', result_hash = ?, usage_root = ? WHERE task = ?",
+        "UPDATE chain_tasks SET result_hash = ?, usage_root = ? WHERE task = ?",
         [event.result_hash, event.usage_root, event.task],
     )
     _set_amounts(db, event.task, event.amounts)
@@ -174,22 +189,31 @@ def _(event: events.Reported, db: Database) -> None:
 
 @apply.register
 def _(event: events.Settled, db: Database) -> None:
-    _set_state(db, event.task, "SETTLED")
+    _step(db, event.task, TaskEvent.SETTLE)
     _set_amounts(db, event.task, event.amounts)
 
 
 @apply.register
 def _(event: events.Refunded, db: Database) -> None:
-    _set_state(db, event.task, "REFUNDED")
+    _step(db, event.task, TaskEvent.REFUND)
 
 
 @apply.register
 def _(event: events.Cancelled, db: Database) -> None:
-    _set_state(db, event.task, "CANCELLED")
+    _step(db, event.task, TaskEvent.CANCEL)
 
 
-def _set_state(db: Database, task: bytes, state: str) -> None:
-    db.execute("UPDATE chain_tasks SET state = ? WHERE task = ?", [state, task])
+def _step(db: Database, task: bytes, event: TaskEvent) -> None:
+    """Move the task along its table; RemoteProtocolError if it is unknown or the table refuses."""
+    row = db.execute("SELECT state FROM chain_tasks WHERE task = ?", [task]).fetchone()
+    if row is None:
+        raise RemoteProtocolError(f"no task {hexadecimal(task)} was opened")
+    state = TASK.step(TaskState(row[0]), event)
+    db.execute("UPDATE chain_tasks SET state = ? WHERE task = ?", [str(state), task])
+
+
+def _set_closing(db: Database, task: bytes, closes_at: int) -> None:
+    db.execute("UPDATE chain_tasks SET closes_at = ? WHERE task = ?", [closes_at, task])
 
 
 def _set_amounts(db: Database, task: bytes, amounts: tuple[int, ...]) -> None:

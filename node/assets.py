@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
+from chain import tree
+from chain.values import KINDS
 from node.engine import Transaction
 from node.errors import Fault
 from node.rows import first, select
@@ -16,6 +18,8 @@ from protocol import documents
 from protocol.documents import Metadata
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, CdtId, Digest, hexadecimal
+
+KIND_NAMES = {number: name for name, number in KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def registered(
         "VALUES (?, ?, ?, ?, ?, x'', ?, 'registered', ?) "
         "ON CONFLICT (cdt) DO UPDATE SET owner = excluded.owner, creator = excluded.creator, "
         "kind = excluded.kind, proof = excluded.proof, salt = excluded.salt, "
-        "state = 'registered'",
+        "state = 'registered', reason = ''",
         [cdt, owner, owner, kind, proof, str(salt), tx.now],
     )
 
@@ -135,6 +139,23 @@ def composed(tx: Transaction, cdt: bytes, children: tuple[bytes, ...]) -> None:
 def transferred(tx: Transaction, cdt: bytes, owner: bytes, epoch: int) -> None:
     """Afterwards the asset has a new owner, and every grant of the former is void."""
     tx.db.execute("UPDATE assets SET owner = ?, epoch = ? WHERE cdt = ?", [owner, epoch, cdt])
+
+
+def take_from_chain(tx: Transaction, cdt: bytes) -> Asset | None:
+    """Afterwards the asset is what the followed chain says and its document makes of it.
+
+    None, and no row, if the chain does not say anything of it (any more).
+    """
+    said = tree.asset(tx.db, cdt)
+    if said is None:
+        tx.db.execute("DELETE FROM assets WHERE cdt = ?", [cdt])
+        return None
+    kind = KIND_NAMES.get(said.kind, "unknown")
+    registered(tx, cdt, said.creator, kind, said.proof, said.salt)
+    composed(tx, cdt, said.children)
+    transferred(tx, cdt, said.owner, said.epoch)
+    judge(tx, cdt)
+    return find(tx.db, cdt)
 
 
 def judge(tx: Transaction, cdt: bytes) -> None:

@@ -101,16 +101,15 @@ class Catalogue:
             "INSERT OR REPLACE INTO announcements VALUES (?, ?, ?, ?, ?)",
             [announcement.cdt, signed.key, announcement.seq, announcement.not_after, data],
         )
-        assets.heard_of(
-            tx,
-            announcement.cdt,
-            announcement.owner,
-            announcement.kind,
-            announcement.proof,
-            announcement.name,
-            announcement.endpoint,
-        )
+        _hear(tx, announcement)
         self.want_document(tx, announcement.cdt, announcement.proof)
+
+    def restore(self, tx: Transaction, cdt: bytes) -> None:
+        """Afterwards an asset that the chain has taken back is what announcements say of it."""
+        rows = tx.db.execute("SELECT body FROM announcements WHERE cdt = ? ORDER BY seq", [cdt])
+        for (body,) in rows.fetchall():
+            _, announcement = _opened(body)
+            _hear(tx, announcement)
 
     def want_document(self, tx: Transaction, cdt: bytes, proof: bytes) -> None:
         """Owe the fetching of the asset's document unless it is here already."""
@@ -187,6 +186,18 @@ class Catalogue:
         held = assets.has_document(self._engine.db, proof)
         body = assets.body_of(self._engine.db, proof) if held else b""
         return codec.encode(DocumentAnswer(body=body))
+
+
+def _hear(tx: Transaction, announcement: Announcement) -> None:
+    assets.heard_of(
+        tx,
+        announcement.cdt,
+        announcement.owner,
+        announcement.kind,
+        announcement.proof,
+        announcement.name,
+        announcement.endpoint,
+    )
 
 
 class AuthorRates:

@@ -49,10 +49,13 @@ Undo = Callable[[Transaction], None]
 class ChainLink:
     """One chain, one account."""
 
-    def __init__(self, engine: Engine, chain: Chain, on_events: OnEvents) -> None:
+    def __init__(
+        self, engine: Engine, chain: Chain, on_events: OnEvents, on_rollback: Undo
+    ) -> None:
         self._engine = engine
         self._chain = chain
         self._on_events = on_events
+        self._on_rollback = on_rollback
         self._sender: Sender | None = None
         self._follower: Follower | None = None
         self._provider: TrioProvider | None = None
@@ -83,6 +86,11 @@ class ChainLink:
             raise Fault(self._trouble.kind, self._trouble.sentence)
         if self.trouble:
             raise Fault("chain-unreachable", self.trouble)
+
+    async def usable(self) -> None:
+        """Return once transactions can be sent."""
+        while not await self._engine.until(lambda: not self.trouble, RETRY_S):
+            pass  # that the chain answers again is no change of the state, so it is asked for
 
     # ------------------------------------------------------------------ transactions
 
@@ -127,19 +135,9 @@ class ChainLink:
         in the same transaction what was written for it; so it is, where there is an `undo`, with
         an intent that was not even signed in time.
         """
-        sender = self._ready_sender()
-        with trio.move_on_after(timeout_s):
-            try:
-                done = await sender.confirmed(key)
-            except ChainRefused as error:
-                self._forget(key, undo)
-                raise Fault(
-                    "transaction-refused", f"the contract refuses: {error.reason}"
-                ) from None
-            except KeyError:  # somebody else who waited for it was told so first
-                raise Fault("transaction-refused", "the contract has just refused this") from None
-            if self._follower is not None:
-                await self._follower.reached(done.block)
+        with trio.move_on_after(timeout_s) as waiting:
+            done = await self._succeeded(key, undo)
+        if not waiting.cancelled_caught:
             return done
         if undo is not None and self._forget(key, undo):
             raise Fault("chain-timeout", f"the chain took nothing in {timeout_s:g} s; none is sent")
@@ -148,7 +146,19 @@ class ChainLink:
             f"the chain has not confirmed {key!r} in {timeout_s:g} s; it may still do so",
         )
 
-    def _forget(self, key: str, undo: "Undo | None") -> bool:
+    async def _succeeded(self, key: str, undo: Undo | None) -> "Confirmed":
+        try:
+            done = await self._ready_sender().confirmed(key)
+        except ChainRefused as error:
+            self._forget(key, undo)
+            raise Fault("transaction-refused", f"the contract refuses: {error.reason}") from None
+        except KeyError:  # somebody else who waited for it was told so first
+            raise Fault("transaction-refused", "the contract has just refused this") from None
+        if self._follower is not None:
+            await self._follower.reached(done.block)
+        return done
+
+    def _forget(self, key: str, undo: Undo | None) -> bool:
         with self._engine.transaction() as tx:
             forgotten = self._ready_sender().withdraw(key)
             if forgotten and undo is not None:
@@ -206,7 +216,13 @@ class ChainLink:
             await self._verified(deployment.verify, provider)
             self._provider = provider
             self._follower = Follower(
-                db, provider, deployment, chain.confirmations, self._stored, poll_s=chain.poll_s
+                db,
+                provider,
+                deployment,
+                chain.confirmations,
+                self._stored,
+                on_rollback=self._taken_back,
+                poll_s=chain.poll_s,
             )
             self._sender = Sender(
                 db,
@@ -243,6 +259,10 @@ class ChainLink:
 
     def _stored(self, db: Database, found: "Sequence[Event]") -> None:
         self._on_events(Transaction(db, self._engine.clock()), found)
+        self._engine.announce_change()
+
+    def _taken_back(self, db: Database, _ancestor: int) -> None:
+        self._on_rollback(Transaction(db, self._engine.clock()))
         self._engine.announce_change()
 
 

@@ -36,7 +36,10 @@ REVOKED = "cdt:revoked"
 
 @dataclass(frozen=True, slots=True)
 class KeptGrant:
-    """A signed grant as this node keeps it, given or received."""
+    """A signed grant as this node keeps it, given or received.
+
+    It is revoked by this node's own word, for good, or as long as the followed chain says so.
+    """
 
     child: bytes
     parent: bytes
@@ -55,13 +58,16 @@ class KeptGrant:
 
 def every(db: Database) -> list[KeptGrant]:
     """All grants, given and received."""
-    return select(db, KeptGrant, "grants ORDER BY parent, child, seq")
+    return select(db, KeptGrant, "known_grants ORDER BY parent, child, seq")
 
 
 def latest(db: Database, child: bytes, parent: bytes) -> KeptGrant | None:
     """The newest grant of one edge that is kept here, or None."""
     return first(
-        db, KeptGrant, "grants WHERE child = ? AND parent = ? ORDER BY seq DESC", [child, parent]
+        db,
+        KeptGrant,
+        "known_grants WHERE child = ? AND parent = ? ORDER BY seq DESC",
+        [child, parent],
     )
 
 
@@ -341,9 +347,10 @@ class Grants:
     def _next_seq(self, db: Database, child: bytes, parent: bytes) -> int:
         kept = latest(db, child, parent)
         row = db.execute(
-            "SELECT seq FROM edges WHERE child = ? AND parent = ?", [child, parent]
+            "SELECT coalesce(max(seq), 0) FROM chain_grants WHERE child = ? AND parent = ?",
+            [child, parent],
         ).fetchone()
-        return 1 + max(kept.seq if kept else 0, int(row[0]) if row else 0)
+        return 1 + max(kept.seq if kept else 0, int(row[0]))
 
 
 def _pool_finding(algorithm: Algorithm) -> Finding:

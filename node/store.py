@@ -133,6 +133,24 @@ def _effects(db: Database) -> None:
     )
 
 
+@MIGRATIONS(name="0006-one-truth-of-the-chain")
+def _one_truth(db: Database) -> None:
+    """What the chain says stands in the chain's own tables alone (they are of another set)."""
+    db.executescript(
+        """
+        DROP TABLE tasks;
+        DROP TABLE edges;
+        CREATE VIEW known_grants AS
+            SELECT child, parent, seq, owner, body, signature, uses_counted,
+                max(revoked, EXISTS (
+                    SELECT 1 FROM chain_grants c WHERE c.child = g.child AND c.parent = g.parent
+                        AND NOT c.live AND c.seq >= g.seq
+                )) AS revoked
+            FROM grants g;
+        """
+    )
+
+
 def open_store(path: Path, *further: Migrations) -> Database:
     """The database at `path`, migrated, in WAL mode, every commit synced to the disk.
 

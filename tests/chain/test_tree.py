@@ -35,6 +35,9 @@ class Story:
         self.events.append(event)
         projection.apply_all(self.db, [event])
 
+    def tables(self):
+        return {name: list(self.db[name].rows) for name in projection.TABLES}
+
     def register(self, cdt, owner, kind=DATA, children=()):
         self.say(events.Registered, cdt, owner, kind, cdt, 0, "ipfs://x")
         if children:
@@ -141,8 +144,30 @@ def test_rebuilding_gives_the_same(story):
 def test_other_ends(story, ending, values, state):
     terms = TaskTerms(TOP, C, C, C, DECIDER, TOKEN, 100, FAR, b"\0" * 32)
     story.say(events.Opened, TASK, TOP, C, terms)
+    if state in ("CLAIMED", "DISPUTED"):
+        story.say(events.Attested, TASK, R, b"\x09" * 32, ())
     story.say(ending, TASK, *values)
     assert story.db.execute("SELECT state FROM chain_tasks").fetchall() == [(state,)]
+
+
+def test_what_no_contract_can_have_said_changes_nothing(story):
+    attest(story)
+    before = story.tables()
+    story.register(D1, C)
+    story.say(events.Attested, TASK, C, b"\x0a" * 32, ())
+    story.say(events.Settled, TASK, 1, 99, (1, 0, 0, 0))
+    story.say(events.Refunded, b"\x77" * 32, 5)
+    terms = TaskTerms(TOP, C, C, C, DECIDER, TOKEN, 100, 2**70, b"\1" * 32)
+    story.say(events.Opened, b"\x78" * 32, TOP, C, terms)
+    assert story.tables() == before
+
+
+def test_a_revocation_before_any_grant_is_remembered(story):
+    story.say(events.Revoked, D2, TOP, A, 9)
+    rows = story.db.execute("SELECT live, seq FROM chain_grants WHERE child = ? AND parent = ?",
+                            [D2, TOP])  # fmt: skip
+    assert rows.fetchall() == [(0, 9)]
+    assert [(g.child, g.parent) for g in tree.live_grants(story.db, 1)].count((D2, TOP)) == 0
 
 
 @given(st.integers(1, 40), st.data())
