@@ -1,0 +1,307 @@
+"""What a node makes of the chain, under reorganisations of a real one: equal to a fresh node's."""
+
+import hashlib
+import random
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chain import contracts, tree, views
+from chain.abi import read
+from chain.errors import ChainRefused
+from chain.follower import Follower
+from chain.identities import cdt_id, task_id
+from chain.schema import MIGRATIONS
+from chain.values import ALGORITHM, DATA, TaskTerms
+from node import assets, chain_events, grants, task_records
+from node.catalogue import Catalogue
+from node.config import from_table
+from node.directory import Directory
+from node.engine import Engine, Transaction
+from node.keys import PeerKey
+from node.store import open_store
+from protocol import codec, documents, envelope
+from protocol.documents import Metadata
+from protocol.ids import Account, hexadecimal
+from protocol.messages import Announcement, GrantTerms
+from protocol.typed_data import Grant
+
+DECIDER = Account(b"\x05" * 20)
+TERMS = b"\x07" * 32
+
+
+class SilentHost:
+    """A host that nobody calls."""
+
+    def serve(self, *_args, **_options):
+        pass
+
+    def on_gossip(self, *_args):
+        pass
+
+
+class View:
+    """A node's rooms on the real follower; documents and announcements are heard at the start."""
+
+    def __init__(self, chain, path, world):
+        self.db = open_store(path, MIGRATIONS)
+        self.engine = Engine(self.db, time.time)
+        table = {
+            "name": "bank-a",
+            "network": "test",
+            "organisations": [
+                {"name": "fintech-c", "account": hexadecimal(world.c),
+                 "peer_id": world.key.peer_id}
+            ],
+        }  # fmt: skip
+        config = from_table(table, path.parent, "test")
+        own = PeerKey(b"\x02" * 32)
+        directory = Directory.of(config, world.a, own.peer_id)
+        catalogue = Catalogue(self.engine, SilentHost(), directory, own)
+        keeper = grants.Grants(self.engine, directory, config, None)
+        with self.engine.transaction() as tx:
+            for document in world.documents:
+                assets.keep_document(tx, document)
+            for kept in world.signed:
+                keeper.keep(tx, kept, bytes(65))
+        self.hear = catalogue.receive
+        self.follower = Follower(
+            self.db,
+            chain.provider,
+            chain.deployment,
+            0,
+            lambda db, found: chain_events.apply(self.tx(db), found, catalogue, directory),
+            on_rollback=lambda db, _: chain_events.take_back(self.tx(db), catalogue, directory),
+            poll_s=0.01,
+        )
+
+    def tx(self, db):
+        return Transaction(db, self.engine.clock())
+
+    async def catch_up(self):
+        while not await self.follower.step():
+            pass
+
+    def told(self):
+        """Everything that the node would answer, times of hearing left out."""
+        found = sorted(assets.search(self.db), key=lambda asset: asset.cdt)
+        return found, task_records.every(self.db), grants.every(self.db)
+
+
+class World:
+    """Three unlocked accounts that register, compose, grant, revoke, open, attest and cancel."""
+
+    def __init__(self, chain, accounts, seed):
+        self.chain, self.chance = chain, random.Random(seed)
+        self.a, self.c, self.r = accounts
+        self.key = PeerKey(b"\x01" * 32)
+        self.documents = [self.document(f"asset {number}") for number in range(40)]
+        self.number = 0
+        self.leaf = self.id_of(self.a, DATA, 0)
+        self.top = self.id_of(self.c, ALGORITHM, 0, (self.leaf,))
+        self.registered = []
+        self.opened = []
+        self.seq = 0
+        self.signed = [self.kept(seq) for seq in range(1, 60)]
+
+    @staticmethod
+    def document(name):
+        plain = Metadata(
+            type="compute", name=name, description="", author="x", license="closed",
+            created="2026-01-01T00:00:00Z", endpoint="x",
+        )  # fmt: skip
+        return documents.canonical(plain)
+
+    def proof(self, number):
+        return hashlib.sha256(self.documents[number]).digest()
+
+    def id_of(self, owner, kind, number, children=()):
+        d = self.chain.deployment
+        return cdt_id(d.chain_id, d.registry, owner, kind, self.proof(number), children)
+
+    def grant(self, seq, **changes):
+        plain = Grant(
+            child=self.leaf, parent=self.top, terms_hash=TERMS, owner=self.a, consumer=self.c,
+            market=self.chain.deployment.market, token=self.chain.deployment.token,
+            decider=DECIDER, price=5, price_unit=0, max_uses=3, expiry=2**39, seq=seq,
+        )  # fmt: skip
+        return replace(plain, **changes)
+
+    def kept(self, seq):
+        g = self.grant(seq)
+        return GrantTerms(
+            child=g.child, parent=g.parent, terms=TERMS, owner=g.owner, epoch=0,
+            consumer=g.consumer, consumer_epoch=0, market=g.market, token=g.token,
+            decider=g.decider, price="5", unit=0, max_uses=3, expiry=g.expiry, seq=seq,
+        )  # fmt: skip
+
+    async def send(self, sender, to, data):
+        """What the contract refuses on this branch is left out."""
+        request = {"from": hexadecimal(sender), "to": hexadecimal(to), "data": hexadecimal(data)}
+        with suppress(ChainRefused):
+            await self.chain.provider.ask("eth_sendTransaction", request)
+
+    async def begin(self):
+        d = self.chain.deployment
+        bond = await read(self.chain.provider, d.market, views.bond_amount())
+        for account in (self.c, self.r):
+            await self.send(self.a, d.token, contracts.transfer(account, 10 * bond))
+            await self.send(account, d.token, contracts.approve(d.market, 10 * bond))
+        await self.send(self.r, d.market, contracts.lodge_bond(bond))
+        await self.send(self.a, d.registry, contracts.trust(self.r, True))
+
+    async def act(self):
+        acts = (self.register, self.compose, self.transfer, self.give, self.revoke, self.open,
+                self.open, self.attest, self.attest, self.cancel)  # fmt: skip
+        await self.chance.choice(acts)()
+
+    async def compose(self):
+        registry = self.chain.deployment.registry
+        await self.send(self.a, registry, contracts.register(DATA, self.proof(0), "x"))
+        data = contracts.compose(ALGORITHM, self.proof(0), "x", (self.leaf,))
+        await self.send(self.c, registry, data)
+
+    async def register(self):
+        self.number = min(self.number + 1, 38)
+        owner = self.chance.choice((self.a, self.c))
+        data = contracts.register(2, self.proof(self.number), "x")
+        await self.send(owner, self.chain.deployment.registry, data)
+        self.registered.append((owner, self.id_of(owner, 2, self.number)))
+
+    async def transfer(self):
+        if self.registered:
+            owner, cdt = self.chance.choice(self.registered)
+            registry = self.chain.deployment.registry
+            await self.send(owner, registry, contracts.offer_ownership(cdt, self.r))
+            await self.send(self.r, registry, contracts.accept_ownership(cdt))
+
+    async def give(self):
+        self.seq += 1
+        data = contracts.grant(self.grant(self.seq))
+        await self.send(self.a, self.chain.deployment.registry, data)
+
+    async def revoke(self):
+        data = contracts.revoke(self.leaf, self.top, self.seq)
+        await self.send(self.a, self.chain.deployment.registry, data)
+
+    async def open(self):
+        block = await self.chain.provider.ask("eth_getBlockByNumber", "latest", False)
+        terms = TaskTerms(
+            cdt=self.top, consumer=self.c, opener=self.c, recipient=self.c, decider=DECIDER,
+            token=self.chain.deployment.token, budget=100,
+            deadline=int(block["timestamp"], 16) + 3600, salt=self.chance.randbytes(32),
+        )  # fmt: skip
+        self.opened.append(terms)
+        await self.send(self.c, self.chain.deployment.market, contracts.open_task(terms))
+
+    async def attest(self):
+        if self.opened:
+            node = tree.Node(self.c, ALGORITHM, self.proof(0), 0, (self.leaf,), (TERMS,))
+            data = contracts.attest(self.opened[-1], (node,), b"\x09" * 32)
+            await self.send(self.r, self.chain.deployment.market, data)
+
+    async def cancel(self):
+        if self.opened:
+            data = contracts.cancel(self.chance.choice(self.opened))
+            await self.send(self.c, self.chain.deployment.market, data)
+
+    def announcement(self):
+        """An asset of the fintech's that somebody announces, whether or not it is registered."""
+        announced = Announcement(
+            cdt=self.id_of(self.c, 2, 1), owner=self.c, proof=self.proof(1), kind="compute",
+            name="asset 1", endpoint=self.key.peer_id, addresses=(), seq=1,
+            not_after=int(time.time()) + 3600,
+        )  # fmt: skip
+        return codec.encode(envelope.seal(announced, self.key.signing_key))
+
+
+async def world_of(chain, seed):
+    answer = await chain.provider.ask("eth_accounts")
+    accounts = [Account(bytes.fromhex(each[2:])) for each in answer[:3]]
+    return World(chain, accounts, seed)
+
+
+async def agrees_with_a_fresh_node(view, chain, world, path):
+    await view.catch_up()
+    fresh = View(chain, path, world)
+    await fresh.hear("", world.announcement())
+    await fresh.catch_up()
+    assert view.told() == fresh.told()
+    fresh.db.close()
+
+
+@pytest.mark.parametrize(
+    ("seed", "rounds"), [(1, 8), (2, 8), pytest.param(3, 50, marks=pytest.mark.slow)]
+)
+async def test_random_reorganisations(chain, tmp_path: Path, seed: int, rounds: int) -> None:
+    world = await world_of(chain, seed)
+    view, chance = View(chain, tmp_path / "node.sqlite3", world), world.chance
+    await view.hear("", world.announcement())
+    await world.begin()
+    await world.compose()
+    await world.give()
+    await chain.provider.ask("anvil_mine", hex(8))  # deeper than any reorganisation below
+    states: set[str] = set()
+    for number in range(rounds):
+        snapshot = await chain.provider.ask("evm_snapshot")
+        for _ in range(chance.randint(1, 6)):
+            await world.act()
+        for _ in range(chance.randint(0, 4)):
+            await view.follower.step()
+        if chance.random() < 0.5:
+            await chain.provider.ask("evm_revert", snapshot)
+            for _ in range(chance.randint(1, 8)):
+                await world.act()
+        else:
+            await chain.provider.ask("anvil_reorg", chance.randint(1, 6), [])
+        await agrees_with_a_fresh_node(view, chain, world, tmp_path / f"{number}.sqlite3")
+        states |= {str(task.state) for task in task_records.every(view.db)}
+    assert "OPEN" in states
+    if rounds > 8:
+        assert states >= {"OPEN", "ATTESTED", "CANCELLED"}
+
+
+async def test_an_attestation_that_is_reorganised_away_is_gone_and_moves_to_its_new_block(
+    chain, tmp_path: Path
+) -> None:
+    world = await world_of(chain, 1)
+    view = View(chain, tmp_path / "node.sqlite3", world)
+    await world.begin()
+    await world.compose()
+    await world.give()
+    await world.open()
+    snapshot = await chain.provider.ask("evm_snapshot")
+    await world.attest()
+    await view.catch_up()
+    task = task_id(chain.deployment.chain_id, chain.deployment.market, world.opened[0])
+    before = task_records.known(view.db, task)
+    assert (before.state, before.attester) == ("ATTESTED", world.r)
+    await chain.provider.ask("evm_revert", snapshot)
+    await world.register()
+    await view.catch_up()
+    assert task_records.known(view.db, task).state == "OPEN"
+    assert task_records.known(view.db, task).attested_in is None
+    await world.attest()
+    await view.catch_up()
+    after = task_records.known(view.db, task)
+    assert after.state == "ATTESTED"
+    assert after.attested_in != before.attested_in
+
+
+async def test_a_revocation_counts_as_long_as_the_chain_says_so(chain, tmp_path: Path) -> None:
+    world = await world_of(chain, 1)
+    view = View(chain, tmp_path / "node.sqlite3", world)
+    await world.begin()
+    await world.compose()
+    await world.give()
+    snapshot = await chain.provider.ask("evm_snapshot")
+    await world.revoke()
+    await view.catch_up()
+    assert [kept.revoked for kept in grants.every(view.db)][:2] == [1, 0]
+    await chain.provider.ask("evm_revert", snapshot)
+    await world.register()
+    await view.catch_up()
+    assert not any(kept.revoked for kept in grants.every(view.db))
