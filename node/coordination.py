@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import trio
 
-from node import task_records
+from node import session_records, task_records
 from node.errors import Fault
 from node.host import Host
 from node.house import House
@@ -97,12 +97,17 @@ class Coordination:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._lead, live, nursery.cancel_scope)
                 await live.over.wait()
-                nursery.cancel_scope.cancel()
+                if self._aborted(live):  # else somebody may still have to hear that all signed
+                    nursery.cancel_scope.cancel()
         except Exception:  # the boundary of this task of the daemon
             log.exception("leading a session failed", session=live.session.hex())
             name = self._house.directory.own.name
             with suppress(sqlite3.Error):  # the next start of the node marks it as over
                 await abort(live, f"{name} met an error of its own", ())
+
+    def _aborted(self, live: LiveSession) -> bool:
+        record = session_records.known(self._house.engine.db, live.session)
+        return record.state is SessionState.ABORTED
 
     async def _lead(self, live: LiveSession, done: trio.CancelScope) -> None:
         try:

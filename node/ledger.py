@@ -114,3 +114,15 @@ def uses_of(db: Database, key: bytes) -> list[Spending]:
 def spendings(db: Database, dataset: str) -> list[Spending]:
     """Every reservation on one dataset, the latest first."""
     return select(db, Spending, "spendings WHERE dataset = ? ORDER BY reserved_at DESC", [dataset])
+
+
+def totals(db: Database, dataset: str) -> list[tuple[int, int]]:
+    """(numbers, rows): how many of a dataset's rows have had how many numbers reserved."""
+    found = db.execute(
+        "SELECT numbers, count(*) FROM (SELECT sum(numbers) AS numbers FROM ledger "
+        "WHERE row_key IN (SELECT row_key FROM ledger WHERE session IN "
+        "(SELECT session FROM spendings WHERE dataset = ?)) GROUP BY row_key) "
+        "GROUP BY numbers ORDER BY numbers",
+        [dataset],
+    )
+    return [(int(numbers), int(rows)) for numbers, rows in found.fetchall()]

@@ -4,7 +4,8 @@ from typing import Any
 
 from chain import tree
 from node import assets, ledger, negotiations, session_records
-from node.participation import House
+from node.house import House
+from protocol import terms_table
 from protocol.identifiers import normalise, row_key
 from protocol.ids import Account
 
@@ -70,10 +71,23 @@ def _sessions(house: House, task: bytes) -> list[dict[str, Any]]:
 
 
 def budget(house: House, dataset: str) -> dict[str, Any]:
-    """Every reservation on a dataset's rows; Fault `dataset-unknown`."""
-    house.config.dataset(dataset)
+    """Every reservation on a dataset's rows, and what is left of them; Fault `dataset-unknown`.
+
+    `rows` says how many rows have had how many numbers reserved, through any dataset and for
+    any recipient; rows that were never in a session are not counted.
+    """
+    terms = house.config.dataset(dataset).terms
     spendings = ledger.spendings(house.engine.db, dataset)
-    return {"dataset": dataset, "reservations": [_spending(house, each) for each in spendings]}
+    most = terms_table.read(terms).numbers_per_row_max if terms else None
+    return {
+        "dataset": dataset,
+        "numbers_per_row_max": most,
+        "rows": [
+            {"numbers": numbers, "rows": rows}
+            for numbers, rows in ledger.totals(house.engine.db, dataset)
+        ],
+        "reservations": [_spending(house, each) for each in spendings],
+    }
 
 
 def subject(house: House, identifier: str) -> list[dict[str, Any]]:

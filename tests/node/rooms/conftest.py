@@ -63,6 +63,7 @@ class MemoryHost:
         self.addresses = ("/ip4/127.0.0.1/tcp/1",)
         self.published: list[bytes] = []
         self.served: dict[str, Handler] = {}
+        self.gone: set[str] = set()
         self._network = network
         self._gossip: list[tuple[Callable[..., bool], Callable[..., Awaitable[None]]]] = []
         network.hosts[peer_id] = self
@@ -106,7 +107,7 @@ class MemoryHost:
 
     def peers(self) -> list[PeerStatus]:
         return [
-            PeerStatus(PeerId(each), "", True, None, 0, True, None, 0.0, None)
+            PeerStatus(PeerId(each), "", each not in self.gone, None, 0, True, None, 0.0, None)
             for each in self._network.hosts
             if each != self.peer_id
         ]
@@ -143,7 +144,7 @@ def table_of(name: str, others: Iterable[tuple[str, PeerKey, Account]]) -> dict[
         "name": name,
         "network": "test",
         "chain": CHAIN,
-        "trust": {"attesters": ["regulator-d"] if name != "regulator-d" else [],
+        "trust": {"attesters": ["0x" + dict((n, a) for n, _, a in others)["regulator-d"].hex()],
                   "decider": ARBITER},
         "organisations": [
             {"name": other, "account": "0x" + account.hex(), "peer_id": key.peer_id}
