@@ -21,6 +21,10 @@ import randomgen
 MAX_VARIANCE_STEPS: Final = float(1 << 48)
 
 
+class NoiseError(ValueError):
+    """No noise of that standard deviation can be drawn."""
+
+
 class NoiseSource:
     """Skellam noise from a fresh ChaCha20 key."""
 
@@ -33,14 +37,14 @@ class NoiseSource:
     def skellam(self, rows: int, deviations: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Noise of shape (rows, k), int64, column j with standard deviation `deviations[j]`.
 
-        Deviations are in steps of the grid. ValueError if one is negative, not finite, or too
+        Deviations are in steps of the grid. NoiseError if one is negative, not finite, or too
         large to be sampled well.
         """
         variances = np.square(deviations)
         if not (np.isfinite(variances) & (deviations >= 0)).all():
-            raise ValueError("a standard deviation of noise is negative or not finite")
+            raise NoiseError("a standard deviation of noise is negative or not finite")
         if variances.size and variances.max() > MAX_VARIANCE_STEPS:
-            raise ValueError("the noise is too large for the grid: fewer bits after the point")
+            raise NoiseError("the noise is too large for the grid: fewer bits after the point")
         halves = np.broadcast_to(variances / 2, (rows, variances.size))
         noise = self._generator.poisson(halves)
         noise -= self._generator.poisson(halves)

@@ -80,10 +80,19 @@ class MpycCommittee:
     """This member's MPyC runtime, linked to all other members over the mesh."""
 
     def __init__(
-        self, mesh: Mesh, committee: Committee, field: PrimeField, within_s: float
+        self,
+        mesh: Mesh,
+        committee: Committee,
+        field: PrimeField,
+        *,
+        link_within_s: float,
+        within_s: float,
     ) -> None:
-        """Links up with all other members. SessionError if that takes longer than `within_s`."""
-        self._mesh, self._within_s = mesh, within_s
+        """Links up with all other members; every program may then take `within_s` seconds.
+
+        SessionError if the linking takes longer than `link_within_s`.
+        """
+        self._mesh, self._within_s = mesh, link_within_s
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._mpyc = _imported()
@@ -95,6 +104,7 @@ class MpycCommittee:
         # MPyC's own handler prints the stack and stops the loop under whoever runs it.
         self._loop.set_exception_handler(self._on_error)
         self._drive(self._attach(committee, mesh.me))
+        self._within_s = within_s
 
     def add(self, terms: Sequence[Elements], total: Elements) -> None:
         """Write this member's share of the sum of all `terms` into `total`."""

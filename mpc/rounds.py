@@ -65,6 +65,11 @@ def gradient_digest(gradient: Gradient | None) -> bytes:
     return sha256(np.ascontiguousarray(gradient, "<f4").data).digest()
 
 
+def largest_order(rows: int, width: int) -> int:
+    """The most bytes that an order can have for a cohort of `rows` rows."""
+    return _ORDER.size + MAX_HEADER_BYTES + 4 * rows + 4 * width * rows
+
+
 def pack_order(header: bytes, rows: Rows, gradient: Gradient | None) -> bytes:
     """What the recipient sends an owner; `header` is an encoded `Signed` round header."""
     row_bytes = np.ascontiguousarray(rows, "<u4").tobytes()

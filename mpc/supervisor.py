@@ -30,6 +30,11 @@ WORKER_ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "67108864",
 }
+INHERITED: Final = frozenset(
+    {"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONDONTWRITEBYTECODE", "TMPDIR", "TZ"}
+)
+"""All that a worker takes from the daemon's environment: a password may stand in the rest."""
+
 _READ_BYTES: Final = 65_536
 
 
@@ -132,7 +137,8 @@ async def open_worker(
     its own, so that an interrupt from the keyboard reaches the daemon alone, which then decides.
     OSError if the process cannot be started.
     """
-    variables = {**os.environ, **WORKER_ENVIRONMENT, **(environment or {})}
+    inherited = {name: value for name, value in os.environ.items() if name in INHERITED}
+    variables = {**inherited, **WORKER_ENVIRONMENT, **(environment or {})}
     command = [sys.executable, "-P", "-m", module]
     stderr = None
     if stderr_path is not None:

@@ -100,8 +100,9 @@ class _Control:
 class Watch:
     """Watches all parties of a session until `stop`; the first cause of an end is kept."""
 
-    def __init__(self, silence_s: float) -> None:
+    def __init__(self, silence_s: float, me: str) -> None:
         self._silence_s = silence_s
+        self._me = me
         self._controls: dict[str, _Control] = {}
         self._links: list[Link] = []
         self._left: set[str] = set()
@@ -237,9 +238,14 @@ class Watch:
             self._left.add(control.peer)
             self._close(control)
             if isinstance(notice, Abort):
-                reason = f"{control.peer} ended the session: {notice.reason}"
-                self.fail(AbortedError(reason, sorted(set(notice.blamed))))
+                self.fail(self._told(control.peer, notice))
             return
+
+    def _told(self, peer: str, notice: Abort) -> AbortedError:
+        """The notice as far as it can be passed on: printable words, names of this session."""
+        words = "".join(each if each.isprintable() else " " for each in notice.reason)
+        named = sorted(set(notice.blamed) & {*self._controls, self._me})
+        return AbortedError(f"{peer} ended the session: {words}", named)
 
     def _close(self, control: _Control) -> None:
         with self._lock:

@@ -425,7 +425,9 @@ async def open_host(
     topic = f"/northbund/{network}/cdt/1"
     failure: Exception | None = None
     async with (
-        open_guard(private_key, topic, limits=limits, network_key=network_key) as guard,
+        open_guard(
+            private_key, topic, limits=limits, admission=admission, network_key=network_key
+        ) as guard,
         trio.open_nursery() as nursery,
     ):
         host = Host(guard, nursery, limits, admission)

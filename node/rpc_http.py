@@ -53,11 +53,12 @@ class Door:
 
     def refusal(self, request: Request) -> Response | None:
         """The answer to a request that may not come in, or None."""
-        hosts = {"localhost", f"localhost:{self.port}", f"{_HOST}:{self.port}"}
+        named = {f"localhost:{self.port}", f"{_HOST}:{self.port}"}
+        hosts = {"localhost", *named}  # the bare name is what clients of the Unix socket send
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if host not in hosts:
             return _refuse(403, "daemon-unauthorised", f"the Host {host!r:.80} is not this daemon")
-        if origin is not None and origin.removeprefix("http://") not in hosts:
+        if origin is not None and origin not in {f"http://{each}" for each in named}:
             return _refuse(
                 403, "daemon-unauthorised", f"pages of {origin!r:.80} may not call this daemon"
             )

@@ -282,7 +282,7 @@ def recover(signed_digest: bytes, signature: bytes) -> Account:
     compact = signature[:64] + bytes([signature[64] - 27])
     try:
         key = PublicKey.from_signature_and_message(compact, signed_digest, hasher=None)
-    except Exception as error:
+    except ValueError as error:
         raise RemoteProtocolError(f"not a signature: {error}") from error
     return Account(keccak(key.format(compressed=False)[1:])[12:])
 

@@ -12,9 +12,9 @@ from mpc.features import OwnFeatures
 from mpc.field import Elements
 from mpc.fixedpoint import Grid, NotANumberError
 from mpc.lane import PATIENCE_S, ShareSender
-from mpc.noise import NoiseSource
+from mpc.noise import NoiseError, NoiseSource
 from mpc.privacy_loss import DELTA, PrivacyLoss, epsilon
-from mpc.rounds import Admitted, GateRules, OwnerGate, Rows, chunk_rows
+from mpc.rounds import Admitted, GateRules, OwnerGate, Rows, chunk_rows, largest_order
 from mpc.watch import SessionError
 from node.datasets import Dataset, load
 from node.errors import Fault
@@ -26,7 +26,6 @@ from protocol.identifiers import row_keys
 from protocol.manifest import Parameters
 
 CHECKPOINT = "checkpoint.bin"
-_MAX_ORDER_BYTES = 1 << 28
 
 
 def main() -> None:
@@ -132,8 +131,9 @@ class Owner:
         orders = session.mesh.of(session.recipient, topology.ORDERS)
         # The recipient's daemon may collect signatures for as long as an alignment may take.
         wait_s = float(session.roster.alignment_deadline_s)
+        limit = largest_order(self._rows, session.parameters.width)
         while True:
-            order = orders.receive(wait_s, limit=_MAX_ORDER_BYTES, what="the next round")
+            order = orders.receive(wait_s, limit=limit, what="the next round")
             wait_s = session.round_deadline_s + 2 * PATIENCE_S
             try:
                 admitted = self._gate.admit(order)
@@ -157,6 +157,11 @@ class Owner:
             self._sender.send(admitted.header_bytes, elements, self._chunks(admitted.rows))
         except NotANumberError as error:
             raise SessionError(f"{self._session.me} has a feature that is no number") from error
+        except NoiseError as error:
+            # Bounded rows under bounded gradients grow so far only by the plan's learning rate.
+            recipient = self._session.recipient
+            reason = f"the plan of {recipient} made the features too large: {error}"
+            raise SessionError(reason, (recipient,)) from error
         self._rounds += 1
         self._session.progress(admitted.header.stage, self._rounds, self._rounds)
 

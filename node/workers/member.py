@@ -59,7 +59,11 @@ def _engines(session: Session) -> dict[str, Adding]:
     made: dict[str, Adding] = {"lane": adding(session.field)}
     if "mpyc" in chosen.values():
         computing = MpycCommittee(
-            session.mesh, session.committee, session.field, session.alignment_left_s()
+            session.mesh,
+            session.committee,
+            session.field,
+            link_within_s=session.alignment_left_s(),
+            within_s=session.round_deadline_s,
         )
         made["mpyc"] = computing.add
     return {stage: made[engine] for stage, engine in chosen.items()}

@@ -153,9 +153,9 @@ class MemberSummary(Wire, frozen=True, tag="member-summary"):
 class RecipientSummary(Wire, frozen=True, tag="recipient-summary"):
     """What the recipient opened and what its network makes of it.
 
-    `losses` are the mean losses of the mini-batches in order. `auc` is that of the held-out rows,
-    or None where none were held out or one label alone was among them. `corrected` names members
-    whose answers were wrong and could be left out.
+    `losses` are the mean losses of mini-batches in order, thinned evenly where there are many.
+    `auc` is that of the held-out rows, or None where none were held out or one label alone was
+    among them. `corrected` names members whose answers were wrong and could be left out.
     """
 
     rows: U53

@@ -18,6 +18,7 @@ from node.workers.alignment import align
 from node.workers.session import Session, serve
 from protocol.errors import RemoteProtocolError
 
+MAX_LOSSES = 4096
 STAGE_CODES = {"train": 0, "evaluate": 1}
 
 
@@ -155,7 +156,7 @@ class Learning:
             rows_trained=len(self._training) if opened[0] else 0,
             rows_evaluated=opened[1],
             numbers_opened=sum(opened.values()) * self._session.parameters.width,
-            losses=tuple(self._losses),
+            losses=_thinned(self._losses),
             auc=self._auc(),
             corrected=tuple(sorted(self._opener.corrected)),
             seconds=self._session.seconds,
@@ -166,6 +167,12 @@ class Learning:
         if not len(labels) or labels.min() == labels.max():
             return None
         return auc(self._scores, labels)
+
+
+def _thinned(losses: list[float]) -> tuple[float, ...]:
+    """At most MAX_LOSSES of them, evenly: a report has a bounded length."""
+    step = -(-len(losses) // MAX_LOSSES) or 1
+    return tuple(losses[::step])
 
 
 def _shortened(gradient: Gradient, longest: float) -> Gradient:

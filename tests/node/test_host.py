@@ -286,14 +286,16 @@ async def test_peers_and_ranges_on_the_deny_lists_are_refused_both_ways() -> Non
             Admission(deny_ranges=local),
             Admission(allow_ranges=(ip_network("192.0.2.0/24"),)),
         ):
+            # Inbound alone first: once `one` has dialled, its own refusal would hide a missing one.
             async with open_host(seed(1), ANY, "test", admission=lists) as one:
                 one.serve(ECHO, echo)
                 two.know(one.peer_id, one.addresses)
-                one.know(two.peer_id, two.addresses)
                 with pytest.raises(Fault):
                     await two.request(one.peer_id, ECHO, b"", timeout_s=1)
+            async with open_host(seed(3), ANY, "test", admission=lists) as other:
+                other.know(two.peer_id, two.addresses)
                 with pytest.raises(PeerUnreachable):
-                    await one.request(two.peer_id, ECHO, b"", timeout_s=1)
+                    await other.request(two.peer_id, ECHO, b"", timeout_s=1)
         allowed = Admission(allow_peers=frozenset([two.peer_id]), allow_ranges=local)
         async with open_host(seed(1), ANY, "test", admission=allowed) as one:
             one.serve(ECHO, echo)

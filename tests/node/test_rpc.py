@@ -369,3 +369,13 @@ async def test_discover_tells_every_method_with_an_example_that_fits() -> None:
     for reference in set(re.findall(r"#/components/schemas/(\w+)", text)):
         assert reference in document["components"]["schemas"]
     assert document["components"]["errors"]["port-in-use"]["code"] == 1015
+
+
+async def test_a_body_full_of_quotes_costs_one_pass() -> None:
+    from node.rpc import Dispatcher  # noqa: PLC0415
+
+    body = b'{"jsonrpc": "2.0", "method": "' + b'\\"' * 200_000
+    with trio.fail_after(5):
+        answer = await Dispatcher([]).answer(body)
+    assert answer is not None
+    assert b"-32700" in answer
