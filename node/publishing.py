@@ -7,7 +7,6 @@ they are taken out again in one, at the next start if this one does not live to 
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -139,7 +138,7 @@ class Publishing:
 
     async def resume(self) -> None:
         """Afterwards what a former run of this node was publishing is confirmed or taken back."""
-        await self._engine.until(lambda: not self._link.trouble, math.inf)
+        await self._link.usable()
         rows = self._engine.db.execute(
             "SELECT cdt, proof, transaction_key FROM own_assets WHERE cdt NOT IN "
             "(SELECT cdt FROM assets WHERE state != 'announced')"

@@ -5,7 +5,6 @@ from, so that a crash in the middle neither loses nor doubles it. What moves a t
 the chain's confirmed events alone.
 """
 
-import math
 import secrets
 from dataclasses import dataclass
 
@@ -50,7 +49,7 @@ class Tasks:
 
     async def trust_attesters(self) -> None:
         """Afterwards the chain knows whom this node's configuration trusts to attest."""
-        await self._engine.until(lambda: not self._link.trouble, math.inf)
+        await self._link.usable()
         for attester in sorted(self._house.config.attesters()):
             key = f"trust:{hexadecimal(attester)}"
             with self._engine.transaction():

@@ -149,6 +149,12 @@ class Node:
         with closing(sqlite3.connect(address, uri=True, timeout=10)) as db:
             return db.execute(f"SELECT {what} FROM {table}").fetchall()  # noqa: S608
 
+    def stored(self) -> dict[str, list[tuple[Any, ...]]]:
+        """What the node keeps of anything of its own that it published: nothing is no member."""
+        own = f"assets WHERE owner = x'{self.account[2:]}'"
+        tables = ("documents", "own_assets", own, "announcements", "chain_outbox", "effects")
+        return {table: rows for table in tables if (rows := self.rows(table))}
+
 
 @dataclass(frozen=True)
 class Chain:
