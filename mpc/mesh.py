@@ -79,7 +79,7 @@ class Mesh:
         `peers` are all parties but `me`; `session` is the digest that both ends must name.
         SessionError names the parties with which no connection could be made `within_s`.
         """
-        mesh = cls(me, Watch(silence_s, me))
+        mesh = cls(me, Watch(silence_s, {me, *peers}))
         joining = _Joining(mesh, identity, peers, list(channels), session, monotonic() + within_s)
         try:
             joining.run(listener)

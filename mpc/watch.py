@@ -98,11 +98,14 @@ class _Control:
 
 
 class Watch:
-    """Watches all parties of a session until `stop`; the first cause of an end is kept."""
+    """Watches all parties of a session until `stop`; the first cause of an end is kept.
 
-    def __init__(self, silence_s: float, me: str) -> None:
+    `parties` are the names of the session: a notice can blame nobody else.
+    """
+
+    def __init__(self, silence_s: float, parties: Iterable[str]) -> None:
         self._silence_s = silence_s
-        self._me = me
+        self._parties = frozenset(parties)
         self._controls: dict[str, _Control] = {}
         self._links: list[Link] = []
         self._left: set[str] = set()
@@ -244,7 +247,7 @@ class Watch:
     def _told(self, peer: str, notice: Abort) -> AbortedError:
         """The notice as far as it can be passed on: printable words, names of this session."""
         words = "".join(each if each.isprintable() else " " for each in notice.reason)
-        named = sorted(set(notice.blamed) & {*self._controls, self._me})
+        named = sorted(set(notice.blamed) & self._parties)
         return AbortedError(f"{peer} ended the session: {words}", named)
 
     def _close(self, control: _Control) -> None:
