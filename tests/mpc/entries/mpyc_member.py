@@ -81,7 +81,9 @@ def main() -> None:
     pipes = {name: Pipe(int(fd)) for name, fd in zip(others, descriptors, strict=True)}
     if how == "evil":
         programs.IntegerCodec = EvilCodec
-    committee = programs.MpycCommittee(Links(me, pipes), Committee(names, 1), M61, 5.0)
+    committee = programs.MpycCommittee(
+        Links(me, pipes), Committee(names, 1), M61, link_within_s=5.0, within_s=5.0
+    )
     share = np.arange(4, dtype="<u8") * (int(place) + 1) + 7  # of the secret 7, slope 0..3
     if how == "leave":
         os._exit(9)
