@@ -139,7 +139,7 @@ def _examine(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
 def _forbid(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
     operand = constraint.leftOperand
     passed = operand in facts and not _holds(constraint, facts[operand])
-    return Finding(operand, _asked(facts, operand), f"never {_allowed(constraint)}", passed)
+    return Finding(operand, _asked(facts, operand), f"anything but {_right(constraint)}", passed)
 
 
 def _holds(constraint: Constraint, value: Scalar) -> bool:
@@ -148,7 +148,7 @@ def _holds(constraint: Constraint, value: Scalar) -> bool:
         value, right = _amount(value), _amount(right)
     match constraint.operator:
         case "isAnyOf" | "isNoneOf":
-            among = isinstance(right, tuple) and value in right
+            among = value in (right if isinstance(right, tuple) else (right,))
             return among if constraint.operator == "isAnyOf" else not among
         case "eq":
             return value == right
@@ -164,13 +164,18 @@ def _amount(value: Scalar | tuple[Scalar, ...]) -> int:
 
 
 def _asked(facts: Mapping[str, Scalar], operand: str) -> str:
-    return str(facts[operand]) if operand in facts else "nothing"
+    return _told(facts[operand]) if operand in facts else "nothing"
 
 
 def _allowed(constraint: Constraint) -> str:
     right = constraint.rightOperand
     if isinstance(right, tuple):
-        listed = ", ".join(str(value) for value in right) or "nobody and nothing"
+        listed = ", ".join(map(_told, right)) or "nobody and nothing"
         return f"none of {listed}" if constraint.operator == "isNoneOf" else f"only {listed}"
     words = {"eq": "exactly", "lteq": "at most", "gteq": "at least"}
-    return f"{words.get(constraint.operator, constraint.operator)} {right}"
+    return f"{words.get(constraint.operator, constraint.operator)} {_told(right)}"
+
+
+def _told(value: Scalar) -> str:
+    """The value for a person: bounds that are whole are told so, whatever type their table has."""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

@@ -7,7 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from node.demo.report import ATTACKS
+_ATTACKED = {
+    "with_noise": "what the fintech received",
+    "without_noise": "without noise (replayed)",
+    "with_noise_bank_a_helps": "bank A helps (replayed)",
+    "without_noise_bank_a_helps": "bank A helps, no noise (replayed)",
+}
+"""Short, so that the table fits into 80 columns."""
 
 
 def show(console: Console, report: Mapping[str, Any]) -> None:
@@ -15,7 +21,7 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
     openings = report["openings"]
     opened = (
         f"Opened to the fintech: {openings['numbers_opened']:,} numbers about "
-        f"{openings['rows']:,} applicants ({openings['rows_trained']:,} trained on, "
+        f"{openings['rows']:,} applicants\n({openings['rows_trained']:,} of them trained on, "
         f"{openings['rows_evaluated']:,} held out)"
     )
     spent = f"{report['seconds']:.1f} s, at most {report['memory']['peak_mb']:.0f} MB in all"
@@ -56,16 +62,16 @@ def _owners(owners: Mapping[str, Any]) -> Table:
             "unbounded" if bound is None else f"{bound:,.0f}",
             f"{owner['delta']:g}",
         )
-    table.caption = "Epsilon for one replaced row. This large it proves nothing: see the attack."
+    table.caption = "So large an epsilon proves nothing: see the attack."
     return table
 
 
 def _attacks(attack: Mapping[str, Any]) -> Table:
-    table = _new("attack", "known rows", "whole rows", "of an unknown row", "income, R2")
+    table = _new("attacked", "known rows", "whole rows", "of a row", "income, R2")
     for kind, results in attack.items():
         for known, found in results.items():
             table.add_row(
-                ATTACKS[kind],
+                _ATTACKED[kind],
                 known,
                 f"{found['whole_rows']} of {found['attacked_rows']:,}",
                 f"{100 * found['recovered']:.1f} %",

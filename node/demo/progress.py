@@ -20,6 +20,8 @@ from rich.text import Text
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVE_COLUMNS = 60
 _BAR_COLUMNS = 40
+_TIME_COLUMNS = 8
+_NAME_COLUMNS = 11
 _PRINTED_STEPS = 5
 
 
@@ -64,10 +66,13 @@ class Progress:
         self._title, self._total = "", 0
 
     def say(self, who: str, what: str) -> None:
-        """One line of what `who` did."""
-        line = Text(f"{time.monotonic() - self._started:7.1f} s  ", style="dim")
-        line.append(f"{who:<12} ", style="cyan")
-        line.append(what, style="none")
+        """What `who` did, and when; where it does not fit into one line, the next is indented."""
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=_TIME_COLUMNS, justify="right", style="dim", no_wrap=True)
+        line.add_column(width=_NAME_COLUMNS, style="cyan", no_wrap=True)
+        line.add_column()
+        seconds = f"{time.monotonic() - self._started:.1f} s"
+        line.add_row(Text(seconds), Text(who), Text(what))
         self.console.print(line)
 
     def await_(self, names: Sequence[str]) -> None:

@@ -17,10 +17,14 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; margin: .6rem 0; font-size: .92rem; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #e4e4e4;
   vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
 svg { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption { color: #555; }
+td.short { white-space: nowrap; }
 code { font-size: .88em; overflow-wrap: anywhere; } .note { color: #555; }
 """
+
+_SHORT = 24
+"""Letters of a cell that is not broken: browsers break after the hyphen of bank-a."""
 
 ATTACKS = {
     "with_noise": "what the fintech received",
@@ -101,7 +105,7 @@ def _disclosed(report: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         (
             ATTACKS[kind],
             known,
-            f"{result['whole_rows']} of {result['attacked_rows']}",
+            f"{result['whole_rows']} of {result['attacked_rows']:,}",
             f"{100 * result['recovered']:.1f} %",
             _best(result["columns"], "number"),
             _best(result["columns"], "category"),
@@ -111,9 +115,9 @@ def _disclosed(report: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     ]
     return (
         "<h2>What was disclosed</h2>"
-        f"<p>{openings['rows']} applicants are common to all three holders; the holders learnt "
-        f"which of their own these are. {openings['rows_trained']} were trained on and "
-        f"{openings['rows_evaluated']} held out and opened once; {openings['numbers_opened']} "
+        f"<p>{openings['rows']:,} applicants are common to all three holders; the holders learnt "
+        f"which of their own these are. {openings['rows_trained']:,} were trained on and "
+        f"{openings['rows_evaluated']} held out and opened once; {openings['numbers_opened']:,} "
         "numbers were opened to the fintech in all. The gradients told both banks the outcome of "
         "the trained applicants, to which the fintech had consented in writing.</p>"
         + _table(("owner", "numbers for each row", "noise", "epsilon", "delta"), owners)
@@ -139,9 +143,9 @@ def _disclosed(report: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
 
 def _refusals(report: Mapping[str, Any]) -> str:
     rows = [
-        (refused["organisation"], refused["asked"], constraint)
+        ("", "", constraint) if place else (refused["organisation"], refused["asked"], constraint)
         for refused in report["refused"]
-        for constraint in refused["constraints"]
+        for place, constraint in enumerate(refused["constraints"])
     ]
     return "<h2>What was refused</h2>" + _table(("by", "asked for", "why, and what passes"), rows)
 
@@ -182,7 +186,11 @@ def _times(report: Mapping[str, Any]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = ["<table><tr>", *(f"<th>{html.escape(cell)}</th>" for cell in head), "</tr>"]
+    lines = ["<table><tr>"]
+    for place, cell in enumerate(head):
+        numbers = all(isinstance(row[place], int | float) for row in rows)
+        lines.append(f"<th{' class=number' * numbers}>{html.escape(cell)}</th>")
+    lines.append("</tr>")
     for row in rows:
         lines.append("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>")
     return "".join([*lines, "</table>"])
@@ -192,7 +200,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, int | float):
         return f"<td class='number'>{value:,}</td>"
     text = html.escape(str(value))
-    return f"<td><code>{text}</code></td>" if text.startswith("0x") else f"<td>{text}</td>"
+    if text.startswith("0x"):
+        return f"<td><code>{text}</code></td>"
+    return f"<td class='short'>{text}</td>" if len(text) <= _SHORT else f"<td>{text}</td>"
 
 
 def _figure(svg: str, caption: str) -> str:
