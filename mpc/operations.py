@@ -17,37 +17,65 @@ GROUP: Final = "northbund.operations"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A named operation and the files that it declares as its own, within one package."""
+    """A named operation and the files that it declares as its own: `package/…/file.py`."""
 
     name: str
-    package: str
     files: tuple[str, ...]
 
     @property
     def code(self) -> bytes:
         """SHA-256 over (path, bytes) of the files in the order of their paths, 32 bytes."""
-        return _code(self.package, self.files)
+        return _code(self.files)
 
 
+# All that a worker process loads of this distribution: what it checks is pinned with what it
+# computes. Other distributions are pinned by the lock file, not by the hash.
 _COMMON: Final = (
-    "channels.py",
-    "committee.py",
-    "field.py",
-    "fixedpoint.py",
-    "intersection.py",
-    "lane.py",
-    "mesh.py",
-    "rounds.py",
-    "shares.py",
-    "topology.py",
-    "transport.py",
-    "watch.py",
+    "mpc/__init__.py",
+    "mpc/channels.py",
+    "mpc/committee.py",
+    "mpc/field.py",
+    "mpc/fixedpoint.py",
+    "mpc/intersection.py",
+    "mpc/lane.py",
+    "mpc/mesh.py",
+    "mpc/rounds.py",
+    "mpc/shares.py",
+    "mpc/topology.py",
+    "mpc/transport.py",
+    "mpc/watch.py",
+    "node/__init__.py",
+    "node/dataset_spec.py",
+    "node/errors.py",
+    "node/workers/__init__.py",
+    "node/workers/alignment.py",
+    "node/workers/desk.py",
+    "node/workers/messages.py",
+    "node/workers/session.py",
+    "protocol/__init__.py",
+    "protocol/codec.py",
+    "protocol/envelope.py",
+    "protocol/errors.py",
+    "protocol/identifiers.py",
+    "protocol/ids.py",
+    "protocol/manifest.py",
 )
 SHARED_FEATURES: Final = Operation(
-    "shared-features", "mpc", (*_COMMON, "encoder.py", "features.py", "noise.py", "privacy_loss.py")
+    "shared-features",
+    (
+        *_COMMON,
+        "mpc/encoder.py",
+        "mpc/features.py",
+        "mpc/noise.py",
+        "mpc/privacy_loss.py",
+        "node/datasets.py",
+        "node/workers/contributor.py",
+    ),
 )
-COMMITTEE_MEMBER: Final = Operation("committee-member", "mpc", (*_COMMON, "programs.py"))
-TOP_MODEL: Final = Operation("top-model", "mpc", ("top_model.py",))
+COMMITTEE_MEMBER: Final = Operation(
+    "committee-member", (*_COMMON, "mpc/programs.py", "node/workers/member.py")
+)
+TOP_MODEL: Final = Operation("top-model", ("mpc/top_model.py",))
 BUILT_IN: Final = (SHARED_FEATURES, COMMITTEE_MEMBER, TOP_MODEL)
 
 
@@ -64,11 +92,11 @@ def installed(name: str) -> Operation | None:
 
 
 @cache
-def _code(package: str, names: tuple[str, ...]) -> bytes:
+def _code(paths: tuple[str, ...]) -> bytes:
     """Lengths stand before path and bytes, so that no two sets of files hash the same input."""
-    root = files(package)
     hashed = hashlib.sha256()
-    for name in sorted(names):
-        for part in (f"{package}/{name}".encode(), (root / name).read_bytes()):
+    for path in sorted(paths):
+        package, _, inside = path.partition("/")
+        for part in (path.encode(), files(package).joinpath(inside).read_bytes()):
             hashed.update(len(part).to_bytes(8, "big") + part)
     return hashed.digest()

@@ -30,6 +30,7 @@ from node.standing import BAN_AT, AuthorRate, Standing
 from node.streams import FRAME_LIMIT, StreamBroken, answer, ask
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import PeerId
+from protocol.messages import topic
 
 __all__ = ["Host", "PeerRefused", "PeerStatus", "PeerTimeout", "PeerUnreachable", "open_host"]
 
@@ -422,11 +423,10 @@ async def open_host(
     addresses = [listen] if isinstance(listen, str) else list(listen)
     for address in addresses:
         probe(address)
-    topic = f"/northbund/{network}/cdt/1"
     failure: Exception | None = None
     async with (
         open_guard(
-            private_key, topic, limits=limits, admission=admission, network_key=network_key
+            private_key, topic(network), limits=limits, admission=admission, network_key=network_key
         ) as guard,
         trio.open_nursery() as nursery,
     ):

@@ -20,11 +20,9 @@ from protocol.ids import Digest
 MAX_MESSAGE_BYTES = 262_144
 MAX_ITEMS = 65_536
 
-Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes20 = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-Bytes65 = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
 SmallBytes = Annotated[bytes, msgspec.Meta(max_length=4096)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\A[\x21-\x7e]+\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=1024)]

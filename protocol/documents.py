@@ -20,7 +20,6 @@ from protocol.terms import Terms
 
 MAX_DOCUMENT_BYTES = 262_144
 MAX_CHILDREN = 16
-MAX_HEIGHT = 4
 
 _CID_PREFIX = bytes([0x01, 0x55, 0x12, 0x20])  # CIDv1, raw, sha2-256, 32 bytes
 STORAGE_SCHEME = "ipfs://"

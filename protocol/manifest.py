@@ -6,8 +6,8 @@ which deadlines. After the alignment the **row set** is signed: how many rows, a
 which, and the recipient's receipt. Its digest names the session's manifest from then on.
 
 Rows are positions in the common order that the alignment gave; a round's header pins them and
-the last gradient by hash, so that every owner and every member acts on one view (design page on
-privacy, floor 5).
+the last gradient by hash, so that every owner and every member acts on one view (floor 5 of
+`protocol/README.md`).
 """
 
 from typing import Annotated, Literal

@@ -27,8 +27,3 @@ def peer_key(peer_id: str) -> bytes:
 def peer_id_of(key: bytes) -> PeerId:
     """The peer id of the 32-byte Ed25519 public key `key`."""
     return PeerId(base58.b58encode(_INLINE + key).decode())
-
-
-def peer_id_bytes(peer_id: str) -> bytes:
-    """The 38 bytes of `peer_id`, as the binding to a chain account signs them."""
-    return _INLINE + peer_key(peer_id)

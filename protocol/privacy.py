@@ -21,7 +21,6 @@ from protocol.terms import Finding
 MIN_MEMBERS = 3
 MIN_CONTRIBUTORS = 2
 NOISE_FLOOR = 0.3
-NUMBERS_PER_ROW_CAP = 8
 MIN_COHORT_ROWS = 100
 
 BATCH_ROWS = terms.PARAMETER + "batch_rows"

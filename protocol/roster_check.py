@@ -15,7 +15,6 @@ from protocol.manifest import Party, Role, Roster, check_roster
 from protocol.messages import Seat
 
 MEMBER_OPERATION = "committee-member"
-CONTRIBUTOR_OPERATION = "shared-features"
 SIZE_CAP_MOST = 10_000_000
 ROUND_DEADLINE_MOST_S = 300
 ALIGNMENT_DEADLINE_MOST_S = 1800

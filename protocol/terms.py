@@ -139,7 +139,7 @@ def _examine(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
 def _forbid(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
     operand = constraint.leftOperand
     passed = operand in facts and not _holds(constraint, facts[operand])
-    return Finding(operand, _asked(facts, operand), f"anything but {_right(constraint)}", passed)
+    return Finding(operand, _asked(facts, operand), _forbidden(constraint), passed)
 
 
 def _holds(constraint: Constraint, value: Scalar) -> bool:
@@ -167,15 +167,26 @@ def _asked(facts: Mapping[str, Scalar], operand: str) -> str:
     return _told(facts[operand]) if operand in facts else "nothing"
 
 
+_WORDS = {
+    "eq": "exactly",
+    "lteq": "at most",
+    "gteq": "at least",
+    "isAnyOf": "only",
+    "isNoneOf": "none of",
+}
+
+
 def _allowed(constraint: Constraint) -> str:
+    return f"{_WORDS[constraint.operator]} {_listed(constraint)}"
+
+
+def _forbidden(constraint: Constraint) -> str:
+    if constraint.operator in ("eq", "isAnyOf"):
+        return f"anything but {_listed(constraint)}"
+    return f"anything but {_allowed(constraint)}"
+
+
+def _listed(constraint: Constraint) -> str:
     right = constraint.rightOperand
-    if isinstance(right, tuple):
-        listed = ", ".join(map(_told, right)) or "nobody and nothing"
-        return f"none of {listed}" if constraint.operator == "isNoneOf" else f"only {listed}"
-    words = {"eq": "exactly", "lteq": "at most", "gteq": "at least"}
-    return f"{words.get(constraint.operator, constraint.operator)} {_told(right)}"
-
-
-def _told(value: Scalar) -> str:
-    """The value for a person: bounds that are whole are told so, whatever type their table has."""
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+    values = right if isinstance(right, tuple) else (right,)
+    return ", ".join(str(value) for value in values) or "nobody and nothing"

@@ -112,9 +112,18 @@ def test_an_empty_list_permits_nobody(member: str) -> None:
 
 
 def test_a_prohibition_that_holds_forbids() -> None:
-    never = Constraint(leftOperand=terms.PURPOSE, operator="eq", rightOperand="risk")
-    decision = evaluate(Terms(permission=data_terms().permission, prohibition=(never,)), FACTS)
-    assert [each.allowed for each in decision.failures] == ["never exactly risk"]
+    for operator, right in (("eq", "risk"), ("isAnyOf", ("risk", "x")), ("isAnyOf", "risk")):
+        never = Constraint(leftOperand=terms.PURPOSE, operator=operator, rightOperand=right)
+        decision = evaluate(Terms(permission=data_terms().permission, prohibition=(never,)), FACTS)
+        assert [each.operand for each in decision.failures] == [terms.PURPOSE]
+        assert decision.failures[0].allowed.startswith("anything but risk")
+
+
+@pytest.mark.parametrize("right", ["risk", ("risk",), ("other", "risk")])
+def test_none_of_means_none_of_a_list_and_of_one(right: object) -> None:
+    constraint = Constraint(leftOperand=terms.PURPOSE, operator="isNoneOf", rightOperand=right)
+    permission = (*data_terms().permission, constraint)
+    assert not evaluate(Terms(permission=permission), FACTS).permitted
 
 
 @given(st.sampled_from(["lteq", "gteq"]), st.text(max_size=5))
