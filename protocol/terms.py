@@ -189,4 +189,9 @@ def _forbidden(constraint: Constraint) -> str:
 def _listed(constraint: Constraint) -> str:
     right = constraint.rightOperand
     values = right if isinstance(right, tuple) else (right,)
-    return ", ".join(str(value) for value in values) or "nobody and nothing"
+    return ", ".join(map(_told, values)) or "nobody and nothing"
+
+
+def _told(value: Scalar) -> str:
+    """The value for a person: bounds that are whole are told so, whatever type their table has."""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
