@@ -18,12 +18,17 @@ STALE_AFTER_S: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class EndpointReport:
-    """One endpoint: its newest block, that block's age in seconds, and what is wrong, in words."""
+    """One endpoint: its newest block, that block's age in seconds, and what is wrong, in words.
+
+    `is_foreign` if it serves another chain, `differs` if it has another block than most others.
+    """
 
     url: str
     head: int
     age_s: float
     trouble: str
+    is_foreign: bool = False
+    differs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,11 @@ async def compare(provider: TrioProvider, chain_id: int, now: float) -> list[End
             reports.append(EndpointReport(url, 0, 0.0, str(found)))
             continue
         age_s = max(0.0, now - found.timestamp)
-        if found.chain_id != chain_id:
+        is_foreign = found.chain_id != chain_id
+        differs = not is_foreign and hashes[url] != majority
+        if is_foreign:
             trouble = f"serves chain {found.chain_id} instead of {chain_id}"
-        elif hashes[url] != majority:
+        elif differs:
             trouble = f"has another block {common} than the others"
         elif highest - found.head > LAG_BLOCKS:
             trouble = f"is {highest - found.head} blocks behind"
@@ -61,7 +68,7 @@ async def compare(provider: TrioProvider, chain_id: int, now: float) -> list[End
             trouble = f"has had no new block for {age_s:.0f} s"
         else:
             trouble = ""
-        reports.append(EndpointReport(url, found.head, age_s, trouble))
+        reports.append(EndpointReport(url, found.head, age_s, trouble, is_foreign, differs))
     return reports
 
 

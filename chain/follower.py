@@ -8,7 +8,8 @@ not noticed here: the owner's node demands the attester's own signature besides.
 Events, headers and cursor are written in ONE transaction, together with what the node makes of
 them: after a crash at any point the database is as it was after some whole step.
 
-A block counts once `confirmations` blocks stand on it. Should the chain replace blocks that
+A block counts once `confirmations` blocks stand on it, or once the chain itself calls it
+finalized, where it does and the configuration says so. Should the chain replace blocks that
 were taken nevertheless, everything above the common ancestor is taken back first.
 """
 
@@ -23,6 +24,7 @@ from sqlite_utils import Database
 from chain.deployment import Deployment
 from chain.errors import ChainError, ChainRefused, ChainUnreachable, ReorganisedTooDeep
 from chain.events import Event, Place, decode_parts, place_of
+from chain.finality import Confirmations, newest_that_counts
 from chain.projection import apply_all, rebuild
 from chain.provider import TrioProvider
 from protocol.ids import hexadecimal
@@ -53,7 +55,7 @@ class Follower:
         db: Database,
         provider: TrioProvider,
         deployment: Deployment,
-        confirmations: int,
+        confirmations: Confirmations,
         on_events: OnEvents,
         *,
         on_rollback: OnRollback | None = None,
@@ -70,6 +72,7 @@ class Follower:
         self._woken = trio.Event()
         self._moved = trio.Event()
         self._reachable = False
+        self._level = trio.Event()
 
     # ------------------------------------------------------------------ asking
 
@@ -102,6 +105,10 @@ class Follower:
             self.wake()
             await self._moved.wait()
 
+    async def caught_up(self) -> None:
+        """Return once, since this process began, nothing was left to take."""
+        await self._level.wait()
+
     # ----------------------------------------------------------------- running
 
     async def run(self) -> None:
@@ -122,6 +129,7 @@ class Follower:
             self._reachable = True
             pause = RETRY_FIRST_S
             if caught_up:
+                self._level.set()
                 with trio.move_on_after(self._poll_s):
                     await self._woken.wait()
                 self._woken = trio.Event()
@@ -135,8 +143,11 @@ class Follower:
         asked: list[tuple[str, list[Any]]] = [("eth_getBlockByNumber", ["latest", False])]
         if cursor is not None:
             asked.append(("eth_getBlockByNumber", [hex(cursor[0]), False]))
+        if self._confirmations == "finalized":  # in the same message: idle, it is all we ask
+            asked.append(("eth_getBlockByNumber", ["finalized", False]))
         latest, *at_cursor = await self._provider.ask_many(asked)
-        target = _number(latest) - self._confirmations
+        finalized = at_cursor.pop() if self._confirmations == "finalized" else None
+        target = newest_that_counts(self._confirmations, _number(latest), finalized)
         if cursor is not None and self._is_behind(latest, cursor[0]):
             return True
         if cursor is not None and (not at_cursor[0] or _hash(at_cursor[0]) != cursor[1]):
@@ -179,6 +190,7 @@ class Follower:
             self._range //= 2  # the endpoint limits ranges or results
             return
         header = await self._provider.ask("eth_getBlockByNumber", hex(last), False)
+        self._check_asked_for(logs, first, [header])
         if cursor is not None and first == last and _parent(header) != cursor[1]:
             await self._roll_back()
             return
@@ -204,8 +216,24 @@ class Follower:
         ]
         answers = await self._provider.ask_many(by_hash)
         if all(isinstance(answer, list) for answer in answers):
-            self._store(chain, [entry for answer in answers for entry in answer])
+            logs = [entry for answer in answers for entry in answer]
+            self._check_asked_for(logs, first, chain)
+            self._store(chain, logs)
         # Else a block vanished between the questions: the next step sees which.
+
+    def _check_asked_for(self, logs: list[dict[str, Any]], first: int, taken: list[Header]) -> None:
+        """ChainUnreachable if logs are of other blocks or contracts, or one comes twice."""
+        known = {_number(header): _hash(header) for header in taken}
+        ours = {bytes.fromhex(address[2:]) for address in self._addresses()}
+        places = [place_of(entry) for entry in logs]
+        right = all(
+            first <= at.block <= max(known)
+            and known.get(at.block, at.block_hash) == at.block_hash
+            and _parts(entry)[0] in ours
+            for at, entry in zip(places, logs, strict=True)
+        )
+        if not right or len({_order(at) for at in places}) != len(places):
+            raise ChainUnreachable("the chain's node gives logs that were not asked for")
 
     def _addresses(self) -> list[str]:
         return [hexadecimal(self._deployment.registry), hexadecimal(self._deployment.market)]
@@ -232,13 +260,6 @@ class Follower:
         self._moved.set()
         self._moved = trio.Event()
 
-    def start_afresh(self) -> None:
-        """Forget every block: the next step begins at the contracts' creation.
-
-        The remedy for ReorganisedTooDeep. The node is told to take back everything.
-        """
-        self._take_back(-1)
-
     async def _roll_back(self) -> None:
         rows = self._db.execute("SELECT number, hash FROM chain_blocks ORDER BY number DESC")
         ancestor = None
@@ -261,6 +282,19 @@ class Follower:
             rebuild(self._db, stored_events(self._db))
             if self._on_rollback is not None:
                 self._on_rollback(self._db, ancestor)
+
+
+def forget(db: Database) -> int:
+    """Afterwards no block is known: a follower begins at the contracts' creation; how many events.
+
+    The remedy for ReorganisedTooDeep. Inside the caller's transaction, who takes back what the
+    node made of the events.
+    """
+    (count,) = db.execute("SELECT count(*) FROM chain_logs").fetchone()
+    db.execute("DELETE FROM chain_logs")
+    db.execute("DELETE FROM chain_blocks")
+    rebuild(db, [])
+    return int(count)
 
 
 def stored_events(db: Database, above_block: int = -1) -> list[Event]:

@@ -62,6 +62,17 @@ class TrioProvider(AsyncJSONBaseProvider):
         """All endpoints, the one that is asked first in front."""
         return tuple(self._urls)
 
+    def leave_out(self, url: str) -> None:
+        """Never ask this endpoint again, unless there is no other."""
+        if url in self._urls and len(self._urls) > 1:
+            self._urls.remove(url)
+
+    def ask_last(self, url: str) -> None:
+        """Ask this endpoint only when no other answers."""
+        if url in self._urls:
+            self._urls.remove(url)
+            self._urls.append(url)
+
     async def ask_at(self, url: str, method: str, *params: Any) -> Any:
         """The result of one request to this endpoint alone; raises as `ask`."""
         return _result(await self._post_to(url, _packed(self._form(method, params))))
@@ -106,7 +117,7 @@ class TrioProvider(AsyncJSONBaseProvider):
             except ChainUnreachable as error:
                 failures.append(str(error))
                 continue
-            if url != self._urls[0]:
+            if url in self._urls[1:]:
                 self._urls.remove(url)
                 self._urls.insert(0, url)
             return answer

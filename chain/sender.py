@@ -27,6 +27,7 @@ from eth_hash.auto import keccak
 from sqlite_utils import Database
 
 from chain.errors import ChainRefused, ChainUnreachable
+from chain.finality import Confirmations, ask_newest
 from chain.outbox import Job, Newest, Outbox, Signed, UnderWay
 from chain.provider import TrioProvider
 from chain.recursion import restore_limit
@@ -76,7 +77,7 @@ class Sender:
         account: LocalAccount,
         chain_id: int,
         *,
-        confirmations: int = 0,
+        confirmations: Confirmations = 0,
         fee_cap_wei: int = 500 * 10**9,
         poll_s: float = 2.0,
         stuck_after_s: float = STUCK_AFTER_S,
@@ -182,6 +183,7 @@ class Sender:
         if not waiting:
             return False
         head = int(await self._provider.ask("eth_blockNumber"), 16)
+        settled = await ask_newest(self._provider, self._confirmations, head)
         receipts = await self._provider.ask_many(
             [("eth_getTransactionReceipt", [hexadecimal(one.transaction)]) for one in waiting]
         )
@@ -193,18 +195,20 @@ class Sender:
         moved = False
         jobs = {one.job: one for one in waiting}
         for number, one in jobs.items():
-            moved |= await self._judge(one, found.get(number), head)
+            moved |= await self._judge(one, found.get(number), settled)
         lost = [one for one in jobs.values() if one.state == "sent" and one.job not in found]
-        return await self._refuse_lost_nonces(lost, head) or moved
+        return (
+            await self._refuse_lost_nonces(lost, min(settled, head - FOREIGN_AFTER_BLOCKS)) or moved
+        )
 
-    async def _judge(self, one: UnderWay, receipt: dict[str, Any] | None, head: int) -> bool:
+    async def _judge(self, one: UnderWay, receipt: dict[str, Any] | None, settled: int) -> bool:
         if receipt is None:
             if one.state == "mined":  # a reorganisation took it; it will be sent again
                 self._outbox.mark(one.job, state="sent", block=None, block_hash=None)
                 self._broadcast.clear()
             return one.state == "mined"
         block = int(receipt["blockNumber"], 16)
-        final = head - block >= self._confirmations
+        final = block <= settled
         mined_hash = bytes.fromhex(receipt["blockHash"][2:])
         if not final and one.state == "mined" and mined_hash == one.block_hash:
             return False
@@ -229,17 +233,16 @@ class Sender:
             return error.reason
         return "the transaction failed when it was mined, for a reason that is gone since"
 
-    async def _refuse_lost_nonces(self, lost: list[UnderWay], head: int) -> bool:
+    async def _refuse_lost_nonces(self, lost: list[UnderWay], settled: int) -> bool:
         """Refuse intents whose nonce another transaction of the same key used, blocks ago.
 
         They are not sent under a new nonce: should the endpoint merely have lost the receipt,
         they would count twice.
         """
-        depth = max(FOREIGN_AFTER_BLOCKS, self._confirmations)
-        if not lost or head < depth:
+        if not lost or settled < 0:
             return False
         address = hexadecimal(self.address)
-        used = await self._provider.ask("eth_getTransactionCount", address, hex(head - depth))
+        used = await self._provider.ask("eth_getTransactionCount", address, hex(settled))
         gone = [one for one in lost if one.nonce < int(used, 16)]
         for one in gone:
             reason = "its nonce was used by a transaction that this node did not send"

@@ -104,13 +104,6 @@ class Catalogue:
         _hear(tx, announcement)
         self.want_document(tx, announcement.cdt, announcement.proof)
 
-    def restore(self, tx: Transaction, cdt: bytes) -> None:
-        """Afterwards an asset that the chain has taken back is what announcements say of it."""
-        rows = tx.db.execute("SELECT body FROM announcements WHERE cdt = ? ORDER BY seq", [cdt])
-        for (body,) in rows.fetchall():
-            _, announcement = _opened(body)
-            _hear(tx, announcement)
-
     def want_document(self, tx: Transaction, cdt: bytes, proof: bytes) -> None:
         """Owe the fetching of the asset's document unless it is here already."""
         if not assets.has_document(tx.db, proof):
@@ -186,6 +179,14 @@ class Catalogue:
         held = assets.has_document(self._engine.db, proof)
         body = assets.body_of(self._engine.db, proof) if held else b""
         return codec.encode(DocumentAnswer(body=body))
+
+
+def restore(tx: Transaction, cdt: bytes) -> None:
+    """Afterwards an asset that the chain has taken back is what announcements say of it."""
+    rows = tx.db.execute("SELECT body FROM announcements WHERE cdt = ? ORDER BY seq", [cdt])
+    for (body,) in rows.fetchall():
+        _, announcement = _opened(body)
+        _hear(tx, announcement)
 
 
 def _hear(tx: Transaction, announcement: Announcement) -> None:

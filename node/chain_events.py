@@ -5,11 +5,11 @@ chain-born columns are always taken whole from what the followed events add up t
 reorganisation they are those of a node that has only ever seen the new branch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from chain import events
 from node import assets
-from node.catalogue import Catalogue
+from node.catalogue import Catalogue, restore
 from node.directory import Directory
 from node.engine import Transaction
 
@@ -23,27 +23,21 @@ def apply(
     missing are fetched.
     """
     moved = (events.Registered, events.OwnershipTransferred)
-    touched = dict.fromkeys(event.cdt for event in found if isinstance(event, moved))
-    _take(tx, touched, catalogue, directory)
+    for cdt in dict.fromkeys(event.cdt for event in found if isinstance(event, moved)):
+        asset = assets.take_from_chain(tx, cdt)
+        if asset is None:
+            continue
+        if asset.owner == directory.own.account and asset.state == "confirmed":
+            catalogue.announce(tx, cdt)
+        elif directory.of_account(asset.owner) is not None:
+            catalogue.want_document(tx, cdt, asset.proof)
 
 
-def take_back(tx: Transaction, catalogue: Catalogue, directory: Directory) -> None:
+def take_back(tx: Transaction) -> None:
     """Afterwards the view is that of a node to which only the events that are left were told.
 
     What this node counted, reserved or signed stays as it is: no reorganisation gives it back.
     """
-    rows = tx.db.execute("SELECT cdt FROM assets UNION SELECT cdt FROM chain_assets ORDER BY cdt")
-    _take(tx, [cdt for (cdt,) in rows.fetchall()], catalogue, directory)
-
-
-def _take(
-    tx: Transaction, touched: Iterable[bytes], catalogue: Catalogue, directory: Directory
-) -> None:
-    for cdt in touched:
-        asset = assets.take_from_chain(tx, cdt)
-        if asset is None:
-            catalogue.restore(tx, cdt)
-        elif asset.owner == directory.own.account and asset.state == "confirmed":
-            catalogue.announce(tx, cdt)
-        elif directory.of_account(asset.owner) is not None:
-            catalogue.want_document(tx, cdt, asset.proof)
+    for (cdt,) in tx.db.execute("SELECT cdt FROM assets ORDER BY cdt").fetchall():
+        if assets.take_from_chain(tx, cdt) is None:
+            restore(tx, cdt)

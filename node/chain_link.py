@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 from sqlite_utils import Database
 
-from chain.errors import ChainError, ChainRefused
+from chain.errors import ChainError, ChainRefused, ReorganisedTooDeep
 from node.chain_faults import fault_of
 from node.config import Chain
+from node.endpoint_watch import EndpointWatch
 from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.log import get_logger
@@ -24,6 +25,7 @@ from protocol.ids import Account, hexadecimal
 
 if TYPE_CHECKING:
     from chain.abi import View
+    from chain.endpoints import EndpointReport
     from chain.events import Event
     from chain.follower import Follower
     from chain.provider import TrioProvider
@@ -59,6 +61,7 @@ class ChainLink:
         self._sender: Sender | None = None
         self._follower: Follower | None = None
         self._provider: TrioProvider | None = None
+        self._watch: EndpointWatch | None = None
         self._trouble = Fault("chain-unreachable", "the chain is being connected")
 
     # ------------------------------------------------------------------ status
@@ -76,6 +79,11 @@ class ChainLink:
         head = self._follower.head() if self._follower else None
         return head[0] if head else None
 
+    @property
+    def endpoints(self) -> "tuple[EndpointReport, ...]":
+        """Each endpoint as it compared with the others a moment ago; none before that."""
+        return self._watch.reports if self._watch else ()
+
     def gas_by_kind(self) -> dict[str, tuple[int, int]]:
         """For each kind of transaction: how many succeeded, and their gas."""
         return self._ready_sender().gas_by_kind()
@@ -91,6 +99,12 @@ class ChainLink:
         """Return once transactions can be sent."""
         while not await self._engine.until(lambda: not self.trouble, RETRY_S):
             pass  # that the chain answers again is no change of the state, so it is asked for
+
+    async def caught_up(self) -> None:
+        """Return once all that the chain had to tell at the start is in the database."""
+        await self.usable()
+        if self._follower is not None:
+            await self._follower.caught_up()
 
     # ------------------------------------------------------------------ transactions
 
@@ -199,7 +213,10 @@ class ChainLink:
     # ------------------------------------------------------------------ running
 
     async def run(self, signer: Signer) -> None:
-        """Verify the contracts, then follow and send for ever; a chain that is down is awaited."""
+        """Verify the contracts, then follow and send for ever; a chain that is down is awaited.
+
+        Fault `chain-reorganised` if the chain has replaced more than can be taken back.
+        """
         for module in HEAVY_MODULES:
             await trio.to_thread.run_sync(importlib.import_module, module)
         from chain.deployment import Deployment  # noqa: PLC0415
@@ -208,7 +225,8 @@ class ChainLink:
         from chain.sender import Sender  # noqa: PLC0415
 
         chain, db = self._chain, self._engine.db
-        provider = TrioProvider(chain.url)
+        provider = TrioProvider(chain.url, *chain.urls)
+        self._watch = EndpointWatch(provider, chain.chain_id, self._engine.clock)
         deployment = Deployment(
             chain.chain_id, chain.registry, chain.market, chain.token, chain.block
         )
@@ -230,22 +248,33 @@ class ChainLink:
                 signer.local,
                 chain.chain_id,
                 confirmations=chain.confirmations,
+                fee_cap_wei=chain.fee_cap_gwei * 10**9,
                 poll_s=chain.poll_s,
             )
             self._engine.announce_change()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._follower.run)
+                nursery.start_soon(self._follow, self._follower)
+                nursery.start_soon(self._watch.run)
                 nursery.start_soon(self._sender.run)
         finally:
             with trio.move_on_after(1) as scope:
                 scope.shield = True
                 await provider.aclose()
 
+    async def _follow(self, follower: "Follower") -> None:
+        try:
+            await follower.run()
+        except ReorganisedTooDeep as error:
+            log.critical("chain not followed any more", why=str(error))
+            raise fault_of(error) from error
+
     async def _verified(
         self, verify: "Callable[[TrioProvider], object]", provider: "TrioProvider"
     ) -> None:
         while True:
             try:
+                if self._watch is not None:
+                    await self._watch.look()
                 await verify(provider)  # type: ignore[misc]
             except ChainError as error:
                 trouble = fault_of(error)

@@ -45,16 +45,22 @@ class Rpc(Section, frozen=True):
 
 
 class Chain(Section, frozen=True):
-    """The EVM chain and the contracts on it; `block` is where the contracts were created."""
+    """The EVM chain and the contracts on it; `block` is where the contracts were created.
+
+    `urls` are further endpoints of the same chain, asked when the first does not answer, and
+    compared with it. The node never pays more than `fee_cap_gwei` for a unit of gas.
+    """
 
     url: Url
     chain_id: Annotated[int, msgspec.Meta(ge=1)]
     registry: Account
     market: Account
     token: Account
+    urls: tuple[Url, ...] = ()
     block: Annotated[int, msgspec.Meta(ge=0)] = 0
-    confirmations: Annotated[int, msgspec.Meta(ge=0)] = 1
+    confirmations: Annotated[int, msgspec.Meta(ge=0)] | Literal["finalized"] = 1
     poll_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 1.0
+    fee_cap_gwei: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 500
 
 
 class Organisation(Section, frozen=True):

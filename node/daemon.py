@@ -113,10 +113,7 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
     def on_events(tx: Transaction, found: "Sequence[Event]") -> None:
         chain_events.apply(tx, found, catalogue, house.directory)
 
-    def on_rollback(tx: Transaction) -> None:
-        chain_events.take_back(tx, catalogue, house.directory)
-
-    link = ChainLink(house.engine, house.chain, on_events, on_rollback)
+    link = ChainLink(house.engine, house.chain, on_events, chain_events.take_back)
     return Rooms(
         house=house,
         host=host,

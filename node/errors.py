@@ -129,7 +129,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "demo-failed": _kind(93, "Read the log that the sentence names."),
         # the rest
         "chain-refused": _kind(100, "Read what the chain's node said."),
-        "chain-reorganised": _kind(101, "Follow the chain afresh: remove the node's chain tables."),
+        "chain-reorganised": _kind(101, "Run `northbund chain resync`, then start the node."),
         "request-too-large": _kind(103, "Send less at once."),
         "input-invalid": _kind(104, "Correct the argument that the sentence names."),
         "folder-missing": _kind(105, "Name an existing folder."),

@@ -82,6 +82,15 @@ class NodeMethods:
             "connected": not link.trouble,
             "trouble": link.trouble,
             "block": link.block,
+            "endpoints": [
+                {
+                    "url": each.url,
+                    "block": each.head,
+                    "age_s": round(each.age_s),
+                    "trouble": each.trouble,
+                }
+                for each in link.endpoints
+            ],
         }
 
     async def gas(self, _: Parameters) -> dict[str, dict[str, int]]:

@@ -5,7 +5,15 @@ from typing import Annotated
 import typer
 
 from node.cli.assets import AlgorithmArgument, DatasetArgument
-from node.cli.calls import CdtArgument, Json, SessionArgument, TaskArgument, answer
+from node.cli.calls import (
+    CdtArgument,
+    Json,
+    SessionArgument,
+    TaskArgument,
+    answer,
+    show,
+    target,
+)
 
 task = typer.Typer(help="Tasks: open, attest, settle.", no_args_is_help=True)
 session = typer.Typer(help="Sessions: runs of attested tasks.", no_args_is_help=True)
@@ -109,6 +117,16 @@ def chain_status(context: typer.Context, json: Json = False) -> None:
 def chain_gas(context: typer.Context, json: Json = False) -> None:
     """Gas that this node's transactions took, by kind."""
     answer(context, "chain_gas", json)
+
+
+@chain.command("resync")
+def chain_resync(context: typer.Context, json: Json = False) -> None:
+    """Forget the followed chain and read it afresh at the next start (of a stopped daemon)."""
+    from node.config import load  # noqa: PLC0415
+    from node.resync import resync  # noqa: PLC0415
+
+    forgotten = resync(load(target(context).folder))
+    show({"events": forgotten.events, "transactions": forgotten.transactions}, as_json=json)
 
 
 @payments.command("list")

@@ -4,6 +4,8 @@ import pytest
 
 from chain import endpoints
 from chain.errors import ChainUnreachable
+from chain.provider import TrioProvider
+from node.endpoint_watch import EndpointWatch
 
 NOW = 10_000.0
 
@@ -68,3 +70,34 @@ class Garbage(Endpoint):
 async def test_what_is_wrong_with_each(several, words):
     reports = await endpoints.compare(Endpoints(*several), 1, NOW)
     assert [report.trouble for report in reports] == words
+
+
+@pytest.mark.parametrize(
+    ("several", "asked", "troubled"),
+    [
+        ([Endpoint(chain_id=5), Endpoint()], ["http://b"], [True, False]),
+        ([Endpoint(chain_id=5)], ["http://a"], [True]),
+        (
+            [Endpoint(branch="b"), Endpoint(), Endpoint()],
+            ["http://b", "http://c", "http://a"],
+            [True, False, False],
+        ),
+        ([Endpoint(), Endpoint()], ["http://a", "http://b"], [False, False]),
+    ],
+)
+async def test_a_foreign_one_is_left_out_and_a_lonely_one_asked_last(
+    monkeypatch, several, asked, troubled
+):
+    urls = ["http://a", "http://b", "http://c"][: len(several)]
+    behind = Endpoints(*several)
+    behind.all = dict(zip(urls, several, strict=True))
+    provider = TrioProvider(*urls)
+    monkeypatch.setattr(provider, "ask_at", behind.ask_at)
+    watch = EndpointWatch(provider, 1, lambda: NOW)
+    assert watch.reports == ()
+    for _ in range(2):
+        await watch.look()
+        assert list(provider.urls) == asked
+        assert [each.url for each in watch.reports] == urls
+        assert [bool(each.trouble) for each in watch.reports] == troubled
+    await provider.aclose()

@@ -11,7 +11,7 @@ from chain import contracts, events, projection
 from chain.devchain import DevAccounts
 from chain.errors import ChainUnreachable, ReorganisedTooDeep
 from chain.events import decode
-from chain.follower import Follower, stored_events
+from chain.follower import Follower, forget, stored_events
 from chain.provider import TrioProvider
 from chain.values import DATA
 from protocol.ids import hexadecimal
@@ -191,7 +191,9 @@ async def test_a_reorganisation_deeper_than_memory_stops_and_is_mended(chain, mo
     await chain.provider.ask("anvil_reorg", 8, [])
     with pytest.raises(ReorganisedTooDeep, match="last 4 blocks"):
         await watch.catch_up()
-    watch.follower.start_afresh()
+    with watch.db.atomic():
+        forget(watch.db)
+        watch.on_rollback(watch.db, -1)
     await agrees_with_a_fresh_one(watch, chain)
 
 
@@ -273,3 +275,67 @@ async def test_garbage_is_unreachable_and_nothing_worse(chain, monkeypatch, answ
 def test_deep_nesting_is_an_exception():
     with pytest.raises(RecursionError):
         json.loads("[" * 100_000)
+
+
+def twice(log):
+    return [log, log]
+
+
+def of_another_contract(log):
+    return [log | {"address": "0x" + "99" * 20}]
+
+
+def of_another_block(log):
+    return [log | {"blockNumber": "0x1"}]
+
+
+def of_another_branch(log):
+    return [log | {"blockHash": "0x" + "99" * 32}]
+
+
+@pytest.mark.parametrize("lie", [twice, of_another_contract, of_another_block, of_another_branch])
+async def test_logs_that_were_not_asked_for_are_not_taken(chain, monkeypatch, lie):
+    author, watch = Author(chain), Watch(chain)
+    await watch.catch_up()
+    await author.write(1)
+    ask_many = watch.provider.ask_many
+
+    async def lying(calls):
+        answers = await ask_many(calls)
+        return [
+            [told for log in answer for told in lie(log)] if isinstance(answer, list) else answer
+            for answer in answers
+        ]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watch.provider, "ask_many", lying)
+        with pytest.raises(ChainUnreachable, match="not asked for"):
+            await watch.catch_up()
+    await agrees_with_a_fresh_one(watch, chain)
+
+
+async def test_only_what_the_chain_calls_finalized_counts(chain):
+    author, watch = Author(chain), Watch(chain, confirmations="finalized")
+    await author.write(2)
+    await watch.catch_up()
+    assert stored_events(watch.db) == []
+    await chain.provider.ask("anvil_mine", hex(80))
+    await watch.catch_up()
+    assert len(stored_events(watch.db)) == 2
+    finalized = await chain.provider.ask("eth_getBlockByNumber", "finalized", False)
+    assert watch.follower.head()[0] == int(finalized["number"], 16)
+
+
+async def test_a_chain_that_finalizes_nothing_is_told(chain, monkeypatch):
+    watch = Watch(chain, confirmations="finalized")
+    ask_many = watch.provider.ask_many
+
+    async def without(calls):
+        answers = await ask_many(calls)
+        return [
+            None if "finalized" in call[1] else a for call, a in zip(calls, answers, strict=True)
+        ]
+
+    monkeypatch.setattr(watch.provider, "ask_many", without)
+    with pytest.raises(ChainUnreachable, match="no finalized block"):
+        await watch.catch_up()

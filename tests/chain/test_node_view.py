@@ -11,17 +11,21 @@ import pytest
 
 from chain import contracts, tree, views
 from chain.abi import read
-from chain.errors import ChainRefused
+from chain.errors import ChainRefused, ReorganisedTooDeep
 from chain.follower import Follower
 from chain.identities import cdt_id, task_id
 from chain.schema import MIGRATIONS
+from chain.sender import Sender
 from chain.values import ALGORITHM, DATA, TaskTerms
 from node import assets, chain_events, grants, task_records
 from node.catalogue import Catalogue
-from node.config import from_table
+from node.config import from_table, load
 from node.directory import Directory
 from node.engine import Engine, Transaction
+from node.errors import Fault
+from node.folder import create_folder, instance_lock, write_private
 from node.keys import PeerKey
+from node.resync import resync
 from node.store import open_store
 from protocol import codec, documents, envelope
 from protocol.documents import Metadata
@@ -74,7 +78,7 @@ class View:
             chain.deployment,
             0,
             lambda db, found: chain_events.apply(self.tx(db), found, catalogue, directory),
-            on_rollback=lambda db, _: chain_events.take_back(self.tx(db), catalogue, directory),
+            on_rollback=lambda db, _: chain_events.take_back(self.tx(db)),
             poll_s=0.01,
         )
 
@@ -305,3 +309,47 @@ async def test_a_revocation_counts_as_long_as_the_chain_says_so(chain, tmp_path:
     await world.register()
     await view.catch_up()
     assert not any(kept.revoked for kept in grants.every(view.db))
+
+
+async def test_following_afresh_gives_the_same_and_sends_nothing_twice(
+    chain, tmp_path: Path, monkeypatch
+) -> None:
+    folder = create_folder(tmp_path / "node")
+    write_private(folder.config_file, b'name = "bank-a"\nnetwork = "test"\n')
+    world = await world_of(chain, 1)
+    view = View(chain, folder.database, world)
+    sender = Sender(view.db, chain.provider, await chain.new_account(), 31337)
+    await world.begin()
+    await world.compose()
+    await world.give()
+    await world.open()
+    await world.attest()
+    trust = contracts.trust(world.c, True)
+    sender.enqueue("kept", "trust", chain.deployment.registry, trust)
+    while sender.gas_by_kind() == {}:
+        await sender.step()
+    await view.catch_up()
+    before = view.told()
+    monkeypatch.setattr("chain.follower.KEPT_HEADERS", 2)
+    snapshot = await chain.provider.ask("evm_snapshot")
+    for _ in range(4):
+        await world.register()
+    await view.catch_up()
+    await chain.provider.ask("evm_revert", snapshot)
+    await chain.provider.ask("evm_increaseTime", 5)
+    await chain.provider.ask("anvil_mine", hex(1))
+    with pytest.raises(ReorganisedTooDeep):
+        await view.catch_up()
+    configured = load(folder.path)
+    with instance_lock(folder), pytest.raises(Fault, match="already runs"):
+        resync(configured)
+    forgotten = resync(configured)
+    assert forgotten.transactions == 1
+    assert forgotten.events > 8
+    assert view.told() == ([], [], before[2])
+    await view.catch_up()
+    assert view.told() == before
+    count = ["eth_getTransactionCount", hexadecimal(sender.address), "latest"]
+    assert await sender.step()
+    assert sender.gas_by_kind()["trust"][0] == 1
+    assert await chain.provider.ask(*count) == "0x1"

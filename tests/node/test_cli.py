@@ -335,7 +335,8 @@ def test_init_makes_a_private_node_that_config_check_accepts(
         made["account"],
     )
     config = json.loads(run("-d", folder, "config", "show", "--json")[1])
-    assert config["chain"] == chain | {"confirmations": 0, "poll_s": 1.0}
+    defaults = {"confirmations": 0, "poll_s": 1.0, "urls": [], "fee_cap_gwei": 500}
+    assert config["chain"] == chain | defaults
     assert (config["network"], config["rpc"]) == ("trial", {"port": 7001})
 
 
