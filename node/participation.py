@@ -45,6 +45,7 @@ __all__ = ["House", "Participation"]
 log = get_logger("sessions")
 
 WORKER_START_S = 15.0
+OWN_WORD_S = 0.4
 MAX_LIVE_SESSIONS = 4
 MAX_LIVE_OF_A_LEADER = 2
 
@@ -235,6 +236,8 @@ class Participation:
             if len(live.finished) == len(live.workers):
                 self._complete(live)
         elif isinstance(report, Failed):
+            with trio.move_on_after(OWN_WORD_S):  # a node that stopped says so: better than "gone"
+                await live.over.wait()
             await self.abort(live, f"{report.stage}: {report.reason}", report.blamed)
         self._house.engine.announce_change()
 

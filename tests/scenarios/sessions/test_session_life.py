@@ -104,7 +104,7 @@ def one_owner_stops(scene, spent: int) -> int:
     session = scene.start_session()
     scene.reaches("bank-b", session, "RUNNING")
     scene.call("bank-b", "session_stop", session=session)
-    everybody_knows(scene, session, NAMES, "bank-b", 8)
+    everybody_knows(scene, session, NAMES, "bank-b stopped it", 8)
     assert scene.reserved("bank-a") == spent + 8
     return spent + 8
 
