@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from chain import contracts, identities, tree, views
 from chain.errors import ChainRefused
 from chain.values import SignedBy, TaskTerms
-from node import assets, grants, task_records
+from node import assets, attester_trust, grants, task_records
 from node.chain_link import ChainLink
 from node.errors import Fault
 from node.participation import House
@@ -48,13 +48,9 @@ class Tasks:
         self._signer = signer
 
     async def trust_attesters(self) -> None:
-        """Afterwards the chain knows whom this node's configuration trusts to attest."""
-        await self._link.usable()
-        for attester in sorted(self._house.config.attesters()):
-            key = f"trust:{hexadecimal(attester)}"
-            with self._engine.transaction():
-                data = contracts.trust(attester, True)
-                self._link.enqueue(key, "trust", self._chain.registry, data)
+        """Afterwards the chain is told whom this node's configuration trusts to attest."""
+        own, wanted = self._directory.own.account, self._house.config.attesters()
+        await attester_trust.tell_chain(self._engine, self._link, self._chain.registry, own, wanted)
 
     async def open(
         self, algorithm: bytes, budget: int, deadline_s: int, decider: Account
