@@ -164,7 +164,9 @@ class Journey:
             return shown["state"] in ("RUNNING", *_SESSION_OVER)
 
         self._network.until("all parties", aligned, SESSION_S)
-        self._progress.say(FINTECH_C, f"{self.session['rows']} applicants are common to all three")
+        self._progress.say(
+            FINTECH_C, f"{self.session['rows']:,} applicants are common to all three"
+        )
 
     def train(self, session: str) -> None:
         """Every training round is done."""

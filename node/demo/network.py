@@ -117,13 +117,17 @@ class Network:
     def until(self, who: str, done: Callable[[], T | None], timeout_s: float) -> T:
         """What `done` gives as soon as it gives something; `who` is shown as awaited.
 
-        Fault `demo-failed` names who was awaited in vain, or whose process has ended.
+        Fault `demo-failed` names who was not ready in time, or whose process has ended.
         """
         self._progress.await_((who,))
         limit = time.monotonic() + timeout_s
         while not (found := done()):
             if time.monotonic() > limit:
-                raise Fault("demo-failed", f"{who} was awaited for {timeout_s:g} s in vain")
+                raise Fault(
+                    "demo-failed",
+                    f"{timeout_s:g} s were not enough for {who}; see northbund.log in the nodes'"
+                    f" folders under {self.folder}",
+                )
             time.sleep(POLL_S)
         self._progress.await_(())
         return found

@@ -122,7 +122,7 @@ def _through(network: Network, progress: Progress, applicants: Applicants, seed:
         journey.publish()
     with progress.stage("discover", "Discover: gossip, documents by content address, the chain"):
         journey.discover()
-    with progress.stage("refuse", "Ask too much"):
+    with progress.stage("refuse", "Refuse: bank B is asked for more than its terms allow"):
         journey.ask_too_much()
     with progress.stage("negotiate", "Compose and negotiate: terms decide, owners sign grants"):
         journey.negotiate()
