@@ -3,7 +3,7 @@
 Everything is answered from the database that the follower keeps; nothing asks the chain.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from sqlite_utils import Database
 from chain.errors import ChainRefused
 from chain.values import Node
 from protocol.ids import Account, CdtId, TaskId
+
+OperationOf = Callable[[bytes, bytes], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,10 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class PriceFigures:
-    """What settled uses of one type of asset were paid, by the unit of their price."""
+    """What settled uses of one type of asset by one operation were paid, by their price's unit."""
 
     kind: int
+    operation: str
     unit: int
     uses: int
     least: int
@@ -200,24 +203,26 @@ def _amount(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def price_figures(db: Database, token: bytes) -> list[PriceFigures]:
-    """What settled uses were paid in this token, by type of asset and unit of price.
+def price_figures(
+    db: Database, token: bytes, operation_of: OperationOf = lambda _child, _algorithm: ""
+) -> list[PriceFigures]:
+    """What settled uses were paid in this token, by type of asset, operation and unit of price.
 
-    What an operation is called stands in the documents, not on the chain: who wants the figures
-    by operation groups `uses_of` by the plan.
+    What is done to a leaf stands in the algorithm's document, not on the chain: `operation_of`
+    tells it for (child, algorithm), and is empty where it is not known.
     """
     rows = db.execute(
-        "SELECT a.kind, d.unit, d.amount FROM chain_dues d JOIN chain_tasks t ON t.task = d.task"
-        " JOIN chain_assets a ON a.cdt = d.child"
+        "SELECT a.kind, d.child, t.cdt, d.unit, d.amount FROM chain_dues d"
+        " JOIN chain_tasks t ON t.task = d.task JOIN chain_assets a ON a.cdt = d.child"
         " WHERE t.state = 'SETTLED' AND t.token = ? AND d.amount IS NOT NULL",
         [token],
     )
-    groups: dict[tuple[int, int], list[int]] = {}
-    for kind, unit, amount in rows:
-        groups.setdefault((kind, unit), []).append(int(amount))
+    groups: dict[tuple[int, str, int], list[int]] = {}
+    for kind, child, algorithm, unit, amount in rows:
+        groups.setdefault((kind, operation_of(child, algorithm), unit), []).append(int(amount))
     figures = []
-    for (kind, unit), paid in sorted(groups.items()):
+    for key, paid in sorted(groups.items()):
         paid.sort()
         middle = paid[(len(paid) - 1) // 2]
-        figures.append(PriceFigures(kind, unit, len(paid), paid[0], middle, paid[-1], sum(paid)))
+        figures.append(PriceFigures(*key, len(paid), paid[0], middle, paid[-1], sum(paid)))
     return figures

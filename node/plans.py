@@ -4,6 +4,7 @@ from sqlite_utils import Database
 
 from node import assets
 from node.errors import Fault
+from protocol import documents
 from protocol.documents import Metadata
 from protocol.errors import RemoteProtocolError
 from protocol.ids import from_hexadecimal, hexadecimal
@@ -50,6 +51,18 @@ def check_pool(pool: int, seats: int) -> None:
             f"the algorithm names {pool} compute assets for {seats} seats of the committee, and "
             f"nobody may pick who sits: name exactly {seats}"
         )
+
+
+def purpose_of(db: Database, algorithm: bytes, leaf: bytes) -> tuple[str, str]:
+    """For what the algorithm uses the leaf, and by which operation; empty where it is not known."""
+    asset = assets.find(db, algorithm)
+    if asset is None or not assets.has_document(db, asset.proof):
+        return "", ""
+    found = documents.parse(assets.body_of(db, asset.proof)).algorithm
+    if found is None:
+        return "", ""
+    steps = {from_hexadecimal(step.cdt, 32): step.operation for step in found.workflow}
+    return found.purpose, steps.get(leaf, "")
 
 
 def leaves_of(plan: Plan, account: bytes) -> tuple[bytes, ...]:

@@ -3,52 +3,122 @@
 from typing import Any
 
 from chain import tree
-from node import assets, ledger, negotiations, session_records
+from node import asset_story, assets, grants, ledger, negotiations, plans, session_records
+from node.grants import KeptGrant
 from node.house import House
+from node.negotiations import Negotiation
 from protocol import terms_table
 from protocol.identifiers import normalise, row_key
 from protocol.ids import Account
 
 
 def asset(house: House, cdt: bytes) -> dict[str, Any]:
-    """Who asked for the asset, who was granted it, and every attested use of it.
+    """Who asked for the asset, who was granted it, every attested use of it, and what was paid.
 
-    Fault `cdt-unknown` if nothing is known of it.
+    `story` tells the same in plain lines; `prices` what settled uses of assets of this type were
+    paid anywhere. Fault `cdt-unknown` if nothing is known of it.
     """
     db, name = house.engine.db, house.directory.name
     found, _ = assets.confirmed(db, cdt)
-    requests = [
-        {
-            "by": name(each.counterparty),
-            "for": each.parent,
-            "state": each.state,
-            "sentence": each.sentence,
-        }
-        for each in negotiations.every(db)
-        if each.child == cdt and each.side == "provider"
-    ]
-    uses = [
-        {
-            "task": use.task,
-            "algorithm": use.algorithm,
-            "state": use.state,
-            "consumer": name(use.consumer),
-            "recipient": name(use.recipient),
-            "attester": name(use.attester),
-            "terms_hash": use.terms_hash,
-            "amount": None if use.amount is None else str(use.amount),
-            "block": use.block,
-            "sessions": _sessions(house, use.task),
-        }
-        for use in tree.uses_of(db, cdt)
-    ]
-    return {
+    trace = {
         "cdt": cdt,
         "name": found.name,
+        "type": found.kind,
         "owner": name(found.owner),
-        "requests": requests,
-        "uses": uses,
+        "requests": [_request(house, each) for each in _requests(house, cdt)],
+        "grants": [_grant(house, each) for each in grants.every(db) if each.child == cdt],
+        "uses": [_use(house, use) for use in tree.uses_of(db, cdt)],
+        "prices": [each for each in prices(house) if each["type"] == found.kind],
     }
+    return trace | {"story": asset_story.lines(trace)}
+
+
+def prices(house: House) -> list[dict[str, Any]]:
+    """What settled uses were paid in this market's token, by type, operation and unit."""
+    db = house.engine.db
+    figures = tree.price_figures(
+        db, house.chain.token, lambda child, top: plans.purpose_of(db, top, child)[1]
+    )
+    return [
+        {
+            "type": assets.KIND_NAMES.get(each.kind, "unknown"),
+            "operation": each.operation,
+            "unit": asset_story.UNITS[each.unit],
+            "uses": each.uses,
+            "least": str(each.least),
+            "median": str(each.median),
+            "most": str(each.most),
+            "total": str(each.total),
+        }
+        for each in figures
+    ]
+
+
+def _requests(house: House, cdt: bytes) -> list[Negotiation]:
+    found = [each for each in negotiations.every(house.engine.db) if each.child == cdt]
+    return [each for each in reversed(found) if each.side == "provider"]
+
+
+def _request(house: House, each: Negotiation) -> dict[str, Any]:
+    return {
+        "by": house.directory.name(each.counterparty),
+        "parent": each.parent,
+        "parent_name": _name(house, each.parent),
+        "state": each.state,
+        "sentence": each.sentence,
+    }
+
+
+def _grant(house: House, kept: KeptGrant) -> dict[str, Any]:
+    terms, name = kept.terms, house.directory.name
+    on_chain = house.engine.db.execute(
+        "SELECT max_uses - uses FROM chain_grants WHERE child = ? AND parent = ? AND seq = ?"
+        " AND live",
+        [kept.child, kept.parent, kept.seq],
+    ).fetchone()
+    return {
+        "parent": kept.parent,
+        "parent_name": _name(house, kept.parent),
+        "owner": name(Account(terms.owner)),
+        "consumer": name(Account(terms.consumer)),
+        "terms_hash": terms.terms,
+        "price": terms.price,
+        "unit": asset_story.UNITS[terms.unit],
+        "uses": terms.max_uses,
+        "uses_counted": kept.uses_counted,
+        "uses_left": int(on_chain[0]) if on_chain else None,
+        "expires": terms.expiry,
+        "revoked": bool(kept.revoked),
+    }
+
+
+def _use(house: House, use: tree.Use) -> dict[str, Any]:
+    db, name = house.engine.db, house.directory.name
+    purpose, operation = plans.purpose_of(db, use.algorithm, use.child)
+    at = db.execute("SELECT timestamp FROM chain_blocks WHERE number = ?", [use.block]).fetchone()
+    return {
+        "task": use.task,
+        "algorithm": use.algorithm,
+        "parent": use.parent,
+        "parent_name": _name(house, use.parent),
+        "purpose": purpose or "an unknown purpose",
+        "operation": operation or "an unknown operation",
+        "state": use.state,
+        "owner": name(use.owner),
+        "consumer": name(use.consumer),
+        "recipient": name(use.recipient),
+        "attester": name(use.attester),
+        "terms_hash": use.terms_hash,
+        "amount": None if use.amount is None else str(use.amount),
+        "block": use.block,
+        "at": int(at[0]) if at else None,
+        "sessions": _sessions(house, use.task),
+    }
+
+
+def _name(house: House, cdt: bytes) -> str:
+    found = assets.find(house.engine.db, cdt)
+    return found.name if found else ""
 
 
 def _sessions(house: House, task: bytes) -> list[dict[str, Any]]:
@@ -60,13 +130,13 @@ def _sessions(house: House, task: bytes) -> list[dict[str, Any]]:
     return [
         {
             "session": each.session,
+            "at": each.started_at,
             "state": each.state,
             "reason": each.reason,
             "rows": reserved[each.session].rows if each.session in reserved else None,
             "numbers_per_row": reserved[each.session].numbers if each.session in reserved else None,
         }
-        for each in session_records.every(house.engine.db)
-        if each.task == task
+        for each in reversed(session_records.of_task(house.engine.db, task))
     ]
 
 

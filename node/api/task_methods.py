@@ -79,6 +79,7 @@ def table(rooms: Rooms) -> list[Method]:
         Method("session_list", methods.list_sessions, summary="All sessions, the latest first"),
         Method("session_stop", methods.stop, OfSession, "End a session at once", session),
         Method("trace_asset", methods.trace, OfCdt, "Who used an asset", {"cdt": EXAMPLE}),
+        Method("price_list", methods.prices, summary="What settled uses were paid, by operation"),
         Method(
             "budget_show",
             methods.budget,
@@ -220,6 +221,10 @@ class TaskMethods:
     async def trace(self, given: OfCdt) -> dict[str, Any]:
         """Every attested use of the asset, with this node's own sessions and openings of it."""
         return traces.asset(self._rooms.house, from_hexadecimal(given.cdt, 32))
+
+    async def prices(self, _: Parameters) -> list[dict[str, Any]]:
+        """Figures of every settled use that the chain tells of, for who looks for a price."""
+        return traces.prices(self._rooms.house)
 
     async def budget(self, given: OfDataset) -> dict[str, Any]:
         """What sessions reserved on the dataset's rows, and the cap."""

@@ -11,6 +11,7 @@ from node.cli.calls import (
     SessionArgument,
     TaskArgument,
     answer,
+    call,
     show,
     target,
 )
@@ -90,7 +91,13 @@ def session_stop(context: typer.Context, session: SessionArgument, json: Json = 
 
 def trace(context: typer.Context, cdt: CdtArgument, json: Json = False) -> None:
     """Who used an asset: when, under which terms, vouched for by whom, for how much."""
-    answer(context, "trace_asset", json, cdt=cdt)
+    told = call(context, "trace_asset", cdt=cdt)
+    show(told if json else told["story"], as_json=json)
+
+
+def prices(context: typer.Context, json: Json = False) -> None:
+    """What settled uses were paid, by type of asset and operation."""
+    answer(context, "price_list", json)
 
 
 def budget(context: typer.Context, dataset: DatasetArgument, json: Json = False) -> None:
@@ -145,7 +152,7 @@ def add_to(app: typer.Typer) -> None:
     """`app` has these commands."""
     app.add_typer(task, name="task")
     app.add_typer(session, name="session")
-    for command in (trace, budget, subject):
+    for command in (trace, prices, budget, subject):
         app.command()(command)
     app.add_typer(chain, name="chain")
     app.add_typer(payments, name="payments")

@@ -103,6 +103,10 @@ def test_uses_are_counted_and_traced(story):
     (figures,) = tree.price_figures(story.db, TOKEN)
     assert (figures.uses, figures.least, figures.median, figures.most) == (4, 1, 2, 4)
     assert tree.price_figures(story.db, b"\x08" * 20) == []
+    by_operation = tree.price_figures(
+        story.db, TOKEN, lambda child, _: {D1: "score"}.get(child, "moments")
+    )
+    assert {(each.operation, each.uses) for each in by_operation} == {("score", 2), ("moments", 2)}
 
 
 def test_what_is_alive(story):

@@ -101,6 +101,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"session show {CDT}", "session_show", {"session": CDT}),
     (f"session stop {CDT}", "session_stop", {"session": CDT}),
     (f"trace {CDT}", "trace_asset", {"cdt": CDT}),
+    ("prices", "price_list", {}),
     ("budget rows", "budget_show", {"dataset": "rows"}),
     ("subject applicant-00001", "subject_uses", {"id": "applicant-00001"}),
     ("chain status", "chain_status", {}),
@@ -114,7 +115,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
 def test_a_command_asks_its_method_and_shows_the_answer(
     run: Run, daemon: Daemon, words: str, method: str, parameters: dict[str, Any]
 ) -> None:
-    daemon.result = {"state": "fine", "children": [{"cdt": "0x01"}]}
+    daemon.result = {"state": "fine", "story": ["fine"], "children": [{"cdt": "0x01"}]}
     status, out, err = run(*words.split())
     assert (status, err) == (0, "")
     assert "fine" in out
