@@ -179,6 +179,14 @@ class ChainLink:
                 undo(tx)
         return forgotten
 
+    def withdraw(self, *keys: str) -> None:
+        """Forget, in the caller's open transaction, those of these intents that came to nothing.
+
+        That is what is not signed yet, was refused or has failed.
+        """
+        for key in keys:
+            self._ready_sender().withdraw(key)
+
     def is_wanted(self, key: str) -> bool:
         """True if an intent of this key is stored, whatever has become of it."""
         rows = self._engine.db.execute("SELECT 1 FROM chain_outbox WHERE key = ?", [key])

@@ -13,6 +13,7 @@ from chain.errors import ChainRefused
 from chain.values import SignedBy, TaskTerms
 from node import assets, attester_trust, grants, task_records
 from node.chain_link import ChainLink
+from node.engine import Transaction
 from node.errors import Fault
 from node.participation import House
 from node.plans import plan_of
@@ -61,6 +62,8 @@ class Tasks:
         registry skipped.
         """
         self._link.require()
+        await self._require_tokens(budget)
+        await self._link.require_funds()
         plan = plan_of(self._engine.db, algorithm)
         signed = [
             self._grant_for(leaf, algorithm) for leaf in assets.children(self._engine.db, algorithm)
@@ -79,7 +82,6 @@ class Tasks:
         )
         task = identities.task_id(self._chain.chain_id, self._chain.market, terms)
         name = hexadecimal(task)
-        await self._link.require_funds()
         market, registry, token = self._chain.market, self._chain.registry, self._chain.token
         with self._engine.transaction():
             self._link.enqueue(f"grants:{name}", "grant", registry, contracts.grant_many(signed))
@@ -87,9 +89,22 @@ class Tasks:
                 f"approve:{name}", "approve", token, contracts.approve(market, budget)
             )
             self._link.enqueue(f"open:{name}", "open", market, contracts.open_task(terms))
-        await self._link.confirmed(f"grants:{name}")
-        await self._link.confirmed(f"open:{name}")
+
+        def no_escrow(_: Transaction) -> None:
+            self._link.withdraw(f"approve:{name}", f"open:{name}")
+
+        await self._link.confirmed(f"grants:{name}", undo=no_escrow)
+        await self._link.confirmed(f"open:{name}", undo=no_escrow)
         return task_records.known(self._engine.db, task)
+
+    async def _require_tokens(self, budget: int) -> None:
+        held = await self.balance()
+        if held < budget:
+            raise Fault(
+                "funds-missing",
+                f"the account holds {held} of the token, and the budget is {budget} (both in its"
+                " smallest unit)",
+            )
 
     def _grant_for(self, leaf: bytes, algorithm: bytes) -> tuple[Grant, bytes]:
         kept = grants.latest(self._engine.db, leaf, algorithm)
@@ -120,7 +135,11 @@ class Tasks:
             attest = contracts.attest(record.task_terms, witness, answer.plan)
             self._link.enqueue(f"attest:{name}", "attest", market, attest)
             self._attestations.keep(tx, answer)
-        await self._link.confirmed(f"attest:{name}")
+
+        def no_bond(_: Transaction) -> None:
+            self._link.withdraw(f"bond-approve:{name}", f"bond:{name}")
+
+        await self._link.confirmed(f"attest:{name}", undo=no_bond)
         return answer
 
     async def _missing_bond(self) -> int:
@@ -152,7 +171,11 @@ class Tasks:
             self._link.enqueue(f"report:{name}", "report", market, report)
             settle = contracts.settle(terms, dues, amounts)
             self._link.enqueue(f"settle:{name}", "settle", market, settle)
-        await self._link.confirmed(f"report:{name}")
+
+        def no_settlement(_: Transaction) -> None:
+            self._link.withdraw(f"settle:{name}")
+
+        await self._link.confirmed(f"report:{name}", undo=no_settlement)
         await self._link.confirmed(f"settle:{name}")
 
     async def credit(self) -> int:

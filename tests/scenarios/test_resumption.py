@@ -21,6 +21,7 @@ from node.demo.journey import Journey
 from node.demo.network import Network, prepare_folder, record_of
 from node.demo.processes import Processes, descendants, northbund
 from node.demo.progress import Progress
+from node.errors import Fault
 
 COMMAND = [sys.executable, "-P", "-c", "from node.cli import main; main()"]
 COMPUTE = """
@@ -111,6 +112,13 @@ def test_what_was_refused_while_nobody_looked_is_taken_back_at_the_start(
 # ---------------------------------------------------------------------- four daemons
 
 
+class Started(Processes):
+    """What was started here alone: under the tests' process there are others' chains too."""
+
+    def note_descendants(self) -> list[int]:
+        return []
+
+
 class Four:
     """The demo's network, whose daemons can be killed and started again."""
 
@@ -172,7 +180,7 @@ class Four:
 def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
     folder = tmp_path_factory.mktemp("four") / "demo"
     prepare_folder(folder)
-    processes = Processes(record_of(folder), keep=False)
+    processes = Started(record_of(folder), keep=False)
     found = Four(folder, processes)
     try:
         found.begin()
@@ -227,6 +235,10 @@ def test_documents_announcements_and_negotiations_are_finished_after_kills(four:
     granted = {each["state"] for each in four.call(BANK_B, "negotiation_list")}
     assert granted == {"FINALIZED"}
     four.journey.algorithm = cdt
+    with pytest.raises(Fault) as caught:
+        four.call(FINTECH_C, "task_open", algorithm=cdt, budget=str(10**30))
+    assert caught.value.kind == "funds-missing"
+    assert not four.rows(FINTECH_C, "chain_outbox WHERE kind IN ('grant', 'approve', 'open')")
 
 
 @pytest.mark.slow
