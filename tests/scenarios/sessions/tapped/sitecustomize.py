@@ -61,3 +61,7 @@ if ROLE in ("contributor", "member", "recipient") and "TAP_FOLDER" in os.environ
     if ROLE == "contributor" and "LEAK" in os.environ:
         leak(os.environ["LEAK"])
     tap(os.environ["TAP_FOLDER"])
+elif "run" in sys.orig_argv and "TAP_FOLDER" in os.environ:  # a daemon: its workers get this too
+    from mpc import supervisor
+
+    supervisor.INHERITED |= {"PYTHONPATH", "TAP_FOLDER", "LEAK"}
