@@ -162,6 +162,9 @@ class Engine:
         except (Fault, RemoteProtocolError, OSError) as error:
             log.info("effect failed", kind=owed.kind, key=owed.key.hex(), why=str(error))
             again = Again()
+        except Exception:  # the boundary of this task: no single effect may end the daemon
+            log.exception("effect failed by an error of this node", kind=owed.kind)
+            again = Again()
         try:
             self._record(owed, again)
         except Fault as fault:  # it stays owed, and is due at once: without a pause it would spin

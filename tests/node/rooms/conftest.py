@@ -144,7 +144,7 @@ def table_of(name: str, others: Iterable[tuple[str, PeerKey, Account]]) -> dict[
         "name": name,
         "network": "test",
         "chain": CHAIN,
-        "trust": {"attesters": ["0x" + dict((n, a) for n, _, a in others)["regulator-d"].hex()],
+        "trust": {"attesters": ["0x" + {n: a for n, _, a in others}["regulator-d"].hex()],
                   "decider": ARBITER},
         "organisations": [
             {"name": other, "account": "0x" + account.hex(), "peer_id": key.peer_id}

@@ -79,6 +79,27 @@ async def test_a_failing_effect_is_retried_with_growing_pauses(
     assert pauses[-1] > pauses[0]
 
 
+async def test_a_bug_in_one_effect_ends_neither_the_daemon_nor_the_others(
+    path: Path, autojump_clock: object
+) -> None:
+    engine, done = Engine(open_store(path), clock), []
+
+    async def perform(owed: Owed) -> None:
+        if owed.key == b"1" and len(done) < 1:
+            raise ValueError("what a peer sent met an error of our own")
+        done.append(owed.key)
+
+    async with trio.open_nursery() as nursery:
+        engine.perform("ask", perform)
+        nursery.start_soon(engine.run)
+        with engine.transaction() as tx:
+            tx.owe("ask", b"1")
+            tx.owe("ask", b"2", after_s=1.0)
+        assert await engine.until(lambda: not owed_rows(engine), 60)
+        nursery.cancel_scope.cancel()
+    assert sorted(done) == [b"1", b"2"]
+
+
 async def test_an_effect_past_its_time_is_dropped(path: Path, autojump_clock: object) -> None:
     engine, tries = Engine(open_store(path), clock), []
 
