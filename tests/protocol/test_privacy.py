@@ -122,3 +122,10 @@ def test_no_row_passes_its_cap(spent: dict[bytes, int], numbers: int, cap: int) 
     over = privacy.overdrawn(keys, spent, numbers, cap)
     expected = sum(1 for key in keys if spent.get(key, 0) + numbers > cap)
     assert (over.rows if over else 0) == expected
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_plan_without_openings_on_paper_is_refused(accepted: bool) -> None:
+    """It would reserve nothing in the ledger, whatever rounds were then asked for."""
+    assert terms.OPENINGS in failures(epochs=0, holdout=0.0, noise=0.0, accepted=accepted)
+    assert terms.OPENINGS not in failures(epochs=0, holdout=0.1)
