@@ -42,6 +42,8 @@ ASK = "negotiate"
 VERIFY = "verify-grant"
 ANSWER_TIMEOUT_S = 10.0
 DEADLINE_S = 120.0
+REQUESTS_PER_HOUR = 500
+"""Of one peer: each is kept for ever, and each yes costs a signature."""
 ANSWERS = (ContractAgreement, ContractTermination)
 
 
@@ -198,6 +200,9 @@ class Negotiations:
         organisation = self._directory.of_peer(peer_id)
         if organisation is None or organisation.account != request.consumer:
             return _no(request, "this peer is not bound to the account that it asks for")
+        if self._asked_lately(peer_id) >= REQUESTS_PER_HOUR:
+            sentence = f"more than {REQUESTS_PER_HOUR} requests in an hour are not considered"
+            return _no(request, sentence)
         await self._catalogue.obtain(request.parent_proof, [peer_id])
         known = find(self._engine.db, request.process)
         if known is not None:  # the same request came twice, and the other one was faster
@@ -216,6 +221,14 @@ class Negotiations:
             self._move(tx, new, state, answer=codec.encode(answer), findings=findings)
             tx.note("negotiation", request.process, state, findings=plain(findings))
         return answer
+
+    def _asked_lately(self, peer_id: PeerId) -> int:
+        row = self._engine.db.execute(
+            "SELECT count(*) FROM negotiations "
+            "WHERE peer_id = ? AND side = 'provider' AND updated_at > ?",
+            [peer_id, self._engine.clock() - 3600],
+        ).fetchone()
+        return int(row[0])
 
     def _verified(self, known: Negotiation | None, message: ContractVerification) -> Wire:
         if known is None:

@@ -19,7 +19,16 @@ from chain import events, projection
 from chain.events import Place
 from chain.values import TaskTerms
 from mpc import operations
-from node import assets, grants, ledger, plans, session_records, session_workers, traces
+from node import (
+    assets,
+    grants,
+    ledger,
+    negotiations,
+    plans,
+    session_records,
+    session_workers,
+    traces,
+)
 from node.attestations import Attestations
 from node.errors import Fault
 from node.folder import Folder
@@ -812,3 +821,13 @@ async def test_a_plan_that_opens_nothing_on_paper_is_refused(nodes) -> None:
     answer = await negotiated(nodes, "bank-a", DATA["bank-a"])
     assert isinstance(answer, ContractTermination)
     assert "cdt:openings" in {reason.operand for reason in answer.reasons}
+
+
+async def test_a_flood_of_requests_fills_nobodys_database(world, monkeypatch) -> None:
+    monkeypatch.setattr(negotiations, "REQUESTS_PER_HOUR", 5)
+    nodes, b = world.nodes, world.nodes["bank-b"]
+    for _ in range(8):
+        answer = await negotiated(nodes, "bank-b", DATA["bank-b"])
+    assert isinstance(answer, ContractTermination)
+    assert "in an hour" in answer.sentence
+    assert len(negotiations.every(b.engine.db)) == 5
