@@ -22,6 +22,9 @@ from node.demo.processes import descendants
 NORTHBUND = [sys.executable, "-P", "-c", "from node.cli import main; main()"]
 ENVIRONMENT = os.environ | {"NORTHBUND_PASSWORD": "correct horse"}
 PATIENCE_S = 30.0
+CORES = os.cpu_count() or 1
+END_S = 2.0
+"""How long a daemon may take to end, on a machine that does nothing else."""
 
 
 def until(done: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
@@ -121,18 +124,17 @@ class Node:
 
         return until(holds)
 
-    def stop(self) -> float:
-        """Seconds from SIGTERM until the daemon has ended, with status 0 and nobody left."""
+    def stop(self) -> None:
+        """After SIGTERM the daemon has ended in time, with status 0 and nobody left."""
         process = self.process
         assert process is not None
         family = descendants(process.pid)
         began = monotonic()
         process.send_signal(signal.SIGTERM)
         status = process.wait(10)
-        seconds = monotonic() - began
+        assert monotonic() - began < END_S * max(1.0, os.getloadavg()[0] / CORES)
         assert status == 0, self.told
         assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
-        return seconds
 
     @property
     def cookie(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A daemon killed between a commit and its effect: the next start performs what is owed."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -258,7 +259,8 @@ def test_a_daemon_that_ends_in_a_session_leaves_no_worker_anywhere(
     began = monotonic()
     four.running[BANK_A].send_signal(how)
     status = four.running[BANK_A].wait(10)
-    assert (status, monotonic() - began < 2) == (0 if how == signal.SIGTERM else -9, True)
+    assert monotonic() - began < 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert status == (0 if how == signal.SIGTERM else -9)
     until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], 3)
     others = [name for name in ORGANISATIONS if name != BANK_A]
     for name in others:
