@@ -48,7 +48,7 @@ class TrioProvider(AsyncJSONBaseProvider):
         self._client = httpx2.AsyncClient(
             timeout=timeout_s,
             limits=httpx2.Limits(max_connections=16, max_keepalive_connections=16),
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json", "accept-encoding": "identity"},
             trust_env=False,
         )
 
@@ -125,18 +125,29 @@ class TrioProvider(AsyncJSONBaseProvider):
 
     async def _post_to(self, url: str, content: bytes) -> Any:
         try:
-            response = await self._client.post(url, content=content)
+            async with self._client.stream("POST", url, content=content) as response:
+                body = await _bounded(url, response)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             detail = str(error) or type(error).__name__
             raise ChainUnreachable(f"{url} does not answer: {detail}") from error
-        if response.status_code != httpx2.codes.OK:
-            raise ChainUnreachable(f"{url} answers with HTTP status {response.status_code}")
-        if len(response.content) > MAX_RESPONSE_BYTES:
-            raise ChainUnreachable(f"{url} answers with {len(response.content)} bytes")
         try:
-            return json.loads(response.content)
+            return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise ChainUnreachable(f"{url} does not answer in JSON") from error
+
+
+async def _bounded(url: str, response: httpx2.Response) -> bytes:
+    """The body, read to its limit and never unpacked: a small one could unfold to any size."""
+    if response.status_code != httpx2.codes.OK:
+        raise ChainUnreachable(f"{url} answers with HTTP status {response.status_code}")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise ChainUnreachable(f"{url} answers in a packed form that was not asked for")
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > MAX_RESPONSE_BYTES:
+            raise ChainUnreachable(f"{url} answers with more than {MAX_RESPONSE_BYTES} bytes")
+    return bytes(body)
 
 
 def _packed(form: Any) -> bytes:
