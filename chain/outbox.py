@@ -194,6 +194,13 @@ class Outbox:
             [*columns.values(), job],
         )
 
+    def refuse_unsent(self, job: Job, reason: str) -> None:
+        """Refuse an intent that has no nonce yet; one that was sent keeps its state."""
+        self._db.execute(
+            "UPDATE chain_outbox SET state = 'refused', reason = ? WHERE id = ? AND state = 'new'",
+            [reason, job.id],
+        )
+
     def is_wanted(self, job: Job) -> bool:
         """Whether the intent has not been withdrawn or ended meanwhile."""
         sql = "SELECT 1 FROM chain_outbox WHERE id = ? AND state IN ('new', 'sent')"

@@ -27,6 +27,7 @@ from eth_hash.auto import keccak
 from sqlite_utils import Database
 
 from chain.errors import ChainRefused, ChainUnreachable
+from chain.external import ExternalSigner
 from chain.finality import Confirmations, ask_newest
 from chain.outbox import Job, Newest, Outbox, Signed, UnderWay
 from chain.provider import TrioProvider
@@ -74,7 +75,7 @@ class Sender:
         self,
         db: Database,
         provider: TrioProvider,
-        account: LocalAccount,
+        account: LocalAccount | ExternalSigner,
         chain_id: int,
         *,
         confirmations: Confirmations = 0,
@@ -321,30 +322,38 @@ class Sender:
     async def _sign_and_push(
         self, jobs: list[Job], nonce: int, max_fee: int, priority_fee: int
     ) -> None:
-        wanted = [job for job in jobs if self._outbox.is_wanted(job)]
-        signed = [
-            self._sign(job, nonce + offset, max_fee, priority_fee)
-            for offset, job in enumerate(wanted)
-        ]
+        signed: list[Signed] = []
+        for job in jobs:
+            if not self._outbox.is_wanted(job):
+                continue
+            try:
+                raw = await self._raw(job, nonce + len(signed), max_fee, priority_fee)
+            except ChainRefused as error:  # an outside signer says no
+                log.warning("transaction_not_signed", key=job.key, reason=error.reason)
+                if not signed:
+                    self._outbox.refuse_unsent(job, error.reason)
+                break
+            if not self._outbox.is_wanted(job):
+                break  # withdrawn while an outside signer was asked: its nonce stays free
+            signed.append(Signed(job, nonce + len(signed), keccak(raw), raw, max_fee, priority_fee))
         self._outbox.store(signed, self._clock())
         await self._push([one.raw for one in signed])
 
-    def _sign(self, job: Job, nonce: int, max_fee: int, priority_fee: int) -> Signed:
-        signed = self._account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": self._chain_id,
-                "nonce": nonce,
-                "to": job.destination,
-                "data": job.data,
-                "value": 0,
-                "gas": job.gas,
-                "maxFeePerGas": max_fee,
-                "maxPriorityFeePerGas": priority_fee,
-            }
-        )
-        raw = bytes(signed.raw_transaction)
-        return Signed(job, nonce, bytes(signed.hash), raw, max_fee, priority_fee)
+    async def _raw(self, job: Job, nonce: int, max_fee: int, priority_fee: int) -> bytes:
+        transaction: dict[str, Any] = {
+            "type": 2,
+            "chainId": self._chain_id,
+            "nonce": nonce,
+            "to": job.destination,
+            "data": job.data,
+            "value": 0,
+            "gas": job.gas,
+            "maxFeePerGas": max_fee,
+            "maxPriorityFeePerGas": priority_fee,
+        }
+        if isinstance(self._account, ExternalSigner):
+            return await self._account.sign_transaction(transaction)
+        return bytes(self._account.sign_transaction(transaction).raw_transaction)
 
     async def _push(self, raws: list[bytes]) -> None:
         answers = await self._provider.ask_many(

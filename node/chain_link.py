@@ -253,7 +253,7 @@ class ChainLink:
             self._sender = Sender(
                 db,
                 provider,
-                signer.local,
+                signer.key,
                 chain.chain_id,
                 confirmations=chain.confirmations,
                 fee_cap_wei=chain.fee_cap_gwei * 10**9,

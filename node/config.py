@@ -63,6 +63,13 @@ class Chain(Section, frozen=True):
     fee_cap_gwei: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 500
 
 
+class OutsideSigner(Section, frozen=True):
+    """A process that holds the key of this node's account and signs for it over JSON-RPC."""
+
+    url: Url
+    account: Account
+
+
 class Organisation(Section, frozen=True):
     """Another organisation, as this node's administrator knows it.
 
@@ -141,6 +148,7 @@ class Config(Section, frozen=True):
     listen: Listen = Listen()
     rpc: Rpc = Rpc()
     chain: Chain | None = None
+    signer: OutsideSigner | None = None
     organisations: tuple[Organisation, ...] = ()
     trust: Trust = Trust()
     datasets: tuple[Dataset, ...] = ()

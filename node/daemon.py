@@ -27,7 +27,7 @@ from node.errors import Fault
 from node.folder import Folder, instance_lock, write_private
 from node.grants import Grants
 from node.host import Host, open_host
-from node.keys import Password, keystore_account, load_peer_key, read_private, unlock
+from node.keys import Password, load_peer_key, read_private, unlock
 from node.negotiations import Negotiations
 from node.participation import House
 from node.publishing import Publishing
@@ -36,19 +36,25 @@ from node.rpc import Dispatcher
 from node.rpc_http import serve_rpc
 from node.session_jobs import Jobs
 from node.sessions import Sessions
-from node.signer import Signer
+from node.signer import Signer, own_account
 from node.store import open_store
 from node.tasks import Tasks
 from protocol import typed_data
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
     from chain.events import Event
+    from chain.external import ExternalSigner
 
 logger = log.get_logger("daemon")
 
 
-def run(configured: FolderConfig, password: Password) -> None:
-    """Run the node in this folder until it is told to stop. Fault says why it cannot start."""
+def run(configured: FolderConfig, password: Password | None) -> None:
+    """Run the node in this folder until it is told to stop. Fault says why it cannot start.
+
+    Without a password the account's key must be with a signer outside.
+    """
     level, console = configured.config.log.level, configured.config.log.console
     log.configure(level, console=console, file=configured.folder.log_file)
     logging.raiseExceptions = False  # on a full disk, no trace on stderr for each lost record
@@ -56,7 +62,7 @@ def run(configured: FolderConfig, password: Password) -> None:
         trio.run(_main, configured, password)
 
 
-async def _main(configured: FolderConfig, password: Password) -> None:
+async def _main(configured: FolderConfig, password: Password | None) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_serve, configured, password)
@@ -66,14 +72,14 @@ async def _main(configured: FolderConfig, password: Password) -> None:
                 return
 
 
-async def _serve(configured: FolderConfig, password: Password) -> None:
+async def _serve(configured: FolderConfig, password: Password | None) -> None:
     """The node, until it is cancelled."""
     config, folder = configured.config, configured.folder
     if config.chain is None:
         raise Fault("chain-not-configured", f"{folder.config_file} has no [chain]")
     started_at = time.time()
     key = load_peer_key(folder.peer_key)
-    directory = Directory.of(config, keystore_account(folder.keystore), key.peer_id)
+    directory = Directory.of(config, own_account(configured), key.peer_id)
     from chain.schema import MIGRATIONS  # noqa: PLC0415
 
     engine = Engine(open_store(folder.database, MIGRATIONS), time.time)
@@ -126,17 +132,28 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
     )
 
 
-async def _unlock(rooms: Rooms, password: Password) -> None:
+async def _unlock(rooms: Rooms, password: Password | None) -> None:
     """Unlock the account, then keep the chain; a wrong password ends the daemon."""
     house = rooms.house
-    local = await trio.to_thread.run_sync(unlock, house.folder.keystore, password)
-    signer = Signer(local, _registry(house.chain), _market(house.chain))
+    key = await trio.to_thread.run_sync(_key, house, password)
+    signer = Signer(key, _registry(house.chain), _market(house.chain))
     house.grants.signer = house.receipts.signer = signer
     rooms.unlocked_tasks = Tasks(house, rooms.sessions, rooms.link, signer)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rooms.link.run, signer)
         nursery.start_soon(rooms.unlocked_tasks.trust_attesters)
         nursery.start_soon(rooms.publishing.resume)
+
+
+def _key(house: House, password: Password | None) -> "LocalAccount | ExternalSigner":
+    outside = house.config.signer
+    if outside is not None:
+        from chain.external import ExternalSigner  # noqa: PLC0415  as slow as the keystore's
+
+        return ExternalSigner(outside.url, outside.account)
+    if password is None:
+        raise Fault("password-missing", "the keystore needs a password")
+    return unlock(house.folder.keystore, password)
 
 
 def _market(chain: Chain) -> typed_data.Domain:

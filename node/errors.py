@@ -64,6 +64,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "key-missing": _kind(22, "Restore the key file from a backup; it cannot be made again."),
         "key-damaged": _kind(23, "Restore the key file from a backup."),
         "key-unsafe": _kind(24, "Make the key file readable by its owner alone (chmod 600)."),
+        "signer-failed": _kind(
+            25, "Start the signer of [signer], and let it sign for the account."
+        ),
         # datasets
         "dataset-unknown": _kind(30, "Name a dataset that stands in northbund.toml."),
         "dataset-file-missing": _kind(31, "Correct the path in northbund.toml, or bring the file."),

@@ -57,7 +57,8 @@ def run(context: typer.Context, password_file: PasswordFile = None) -> None:
     from node.config import load  # noqa: PLC0415
 
     folder_config = load(target(context).folder)
-    password = _password(password_file, twice=False)
+    outside = folder_config.config.signer
+    password = None if outside else _password(password_file, twice=False)
     from node.daemon import run as run_daemon  # noqa: PLC0415  what is wrong above is told first
 
     run_daemon(folder_config, password)
@@ -101,13 +102,14 @@ def rpc(
 def config_check(context: typer.Context, json: Json = False) -> None:
     """Read the configuration and the key files; say the first thing that is wrong."""
     from node.config import load  # noqa: PLC0415
-    from node.keys import keystore_account, load_peer_key  # noqa: PLC0415
+    from node.keys import load_peer_key  # noqa: PLC0415
+    from node.signer import own_account  # noqa: PLC0415
 
     found = load(target(context).folder)
     result = {
         "file": str(found.folder.config_file),
         "name": found.config.name,
-        "account": "0x" + keystore_account(found.folder.keystore).hex(),
+        "account": "0x" + own_account(found).hex(),
         "peer_id": load_peer_key(found.folder.peer_key).peer_id,
         "datasets": [dataset.name for dataset in found.config.datasets],
         "organisations": [each.name for each in found.config.organisations],
