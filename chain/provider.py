@@ -11,6 +11,7 @@ and web3's batching await asyncio, so `ask_many` sends batches itself.
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any, Final, cast
 
 import httpx2
@@ -143,10 +144,11 @@ async def _bounded(url: str, response: httpx2.Response) -> bytes:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise ChainUnreachable(f"{url} answers in a packed form that was not asked for")
     body = bytearray()
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > MAX_RESPONSE_BYTES:
-            raise ChainUnreachable(f"{url} answers with more than {MAX_RESPONSE_BYTES} bytes")
+    async with aclosing(response.aiter_raw()) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > MAX_RESPONSE_BYTES:
+                raise ChainUnreachable(f"{url} answers with more than {MAX_RESPONSE_BYTES} bytes")
     return bytes(body)
 
 
