@@ -71,7 +71,7 @@ class Follower:
         self._range = RANGE_FIRST
         self._woken = trio.Event()
         self._moved = trio.Event()
-        self._reachable = False
+        self._trouble = "the chain has not been asked yet"
         self._level = trio.Event()
 
     # ------------------------------------------------------------------ asking
@@ -91,9 +91,14 @@ class Follower:
         return int(row[0]) if row else 0
 
     @property
+    def trouble(self) -> str:
+        """What was wrong with the last step, in words; empty if nothing was."""
+        return self._trouble
+
+    @property
     def reachable(self) -> bool:
-        """Whether the last question to the chain was answered."""
-        return self._reachable
+        """Whether the last step was made."""
+        return not self._trouble
 
     def wake(self) -> None:
         """Look at the chain now instead of at the next poll."""
@@ -121,12 +126,12 @@ class Follower:
                 raise
             except (ChainError, sqlite3.OperationalError) as error:
                 # A full disk is one of these: the step is as if it had not been made.
-                self._reachable = False
+                self._trouble = str(error)
                 log.warning("follower_waits", reason=str(error), again_in_s=pause)
                 await trio.sleep(pause)
                 pause = min(2 * pause, RETRY_MOST_S)
                 continue
-            self._reachable = True
+            self._trouble = ""
             pause = RETRY_FIRST_S
             if caught_up:
                 self._level.set()

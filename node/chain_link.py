@@ -71,7 +71,7 @@ class ChainLink:
         """Why the chain is not there, in words; empty if it is."""
         if self._follower is None:
             return self._trouble.sentence
-        return "" if self._follower.reachable else f"{self._chain.url} does not answer"
+        return self._follower.trouble
 
     @property
     def block(self) -> int | None:

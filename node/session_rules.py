@@ -11,6 +11,7 @@ from node.errors import Fault
 from node.house import House
 from node.ledger import Spending
 from node.live_session import LiveSession
+from node.task_records import TaskRecord
 from node.workers.messages import Aligned
 from protocol import codec, privacy
 from protocol.errors import RemoteProtocolError
@@ -172,9 +173,22 @@ def check_rows(house: House, live: LiveSession, row_set: RowSet) -> None:
     for aligned in live.alignments.values():
         if (row_set.rows, row_set.rows_hash) != (aligned.rows, aligned.rows_hash):
             raise RemoteProtocolError("the row set is not what this node's alignment found")
-    algorithm = task_records.known(house.engine.db, live.task).algorithm
+    record = check_still_attested(house, live, live.roster)
     for leaf in plans.leaves_of(live.plan, house.directory.own.account):
-        house.grants.require_alive(leaf, algorithm)
+        house.grants.require_alive(leaf, record.algorithm)
+
+
+def check_still_attested(house: House, live: LiveSession, roster: Roster) -> TaskRecord:
+    """The task, whose attestation is believed still and stands in the block that all signed.
+
+    Fault or RemoteProtocolError if a reorganisation has taken or moved it since: then a run over
+    it has not begun and does not begin.
+    """
+    record = task_records.known(house.engine.db, live.task)
+    house.attestations.check(live.attestation, record)
+    if roster.attested_in != record.attested_in:
+        raise RemoteProtocolError("a reorganisation has moved the attestation to another block")
+    return record
 
 
 def spend(house: House, tx: Transaction, live: LiveSession, roster: Roster) -> None:

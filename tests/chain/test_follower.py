@@ -260,14 +260,10 @@ async def test_it_waits_for_an_endpoint_that_is_down_and_wakes(chain, nursery, m
 async def test_garbage_is_unreachable_and_nothing_worse(chain, monkeypatch, answer):
     watch = Watch(chain)
 
-    class Garbage:
-        status_code = 200
-        content = answer
+    async def garbage(url, response):
+        return answer
 
-    async def post(url, content):
-        return Garbage
-
-    monkeypatch.setattr(watch.provider._client, "post", post)
+    monkeypatch.setattr("chain.provider._bounded", garbage)
     with pytest.raises(ChainUnreachable):
         await watch.catch_up()
 

@@ -19,6 +19,7 @@ from node.errors import Fault
 from node.workers.messages import Aligned
 from protocol import codec, typed_data
 from protocol.documents import Algorithm, Column, Metadata, Schema, Step, plan_hash
+from protocol.errors import RemoteProtocolError
 from protocol.identifiers import row_key
 from protocol.ids import hexadecimal
 from protocol.manifest import Parameters
@@ -73,7 +74,10 @@ class Scene:
             self.grant(cdt, 1)
         self.attestations = self.attestations_of("bank-a")
         self.house = SimpleNamespace(
-            engine=self.bank.engine, directory=self.bank.directory, grants=self.bank.grants
+            engine=self.bank.engine,
+            directory=self.bank.directory,
+            grants=self.bank.grants,
+            attestations=self.attestations,
         )
 
     def publish(self):
@@ -273,6 +277,22 @@ async def test_after_a_reorganisation_the_signature_alone_starts_nothing(scene) 
     scene.open()
     with pytest.raises(Fault, match="no such attestation"):
         scene.attestations.check(scene.signed(), task_records.known(scene.db, TASK))
+
+
+async def test_a_reorganisation_between_roster_and_rows_begins_no_run(scene) -> None:
+    scene.open()
+    record = scene.say_attested()
+    live, roster = scene.live(scene.signed()), SimpleNamespace(attested_in=record.attested_in)
+    assert session_rules.check_still_attested(scene.house, live, roster) == record
+    scene.reorganise()
+    with pytest.raises(Fault, match="no confirmed task"):
+        session_rules.check_still_attested(scene.house, live, roster)
+    scene.open()
+    with pytest.raises(Fault, match="no such attestation"):
+        session_rules.check_still_attested(scene.house, live, roster)
+    scene.say_attested()
+    with pytest.raises(RemoteProtocolError, match="moved the attestation"):
+        session_rules.check_still_attested(scene.house, live, roster)
 
 
 async def test_uses_counted_here_never_come_back(scene) -> None:
