@@ -28,7 +28,9 @@ def lines(trace: dict[str, Any]) -> list[str]:
 
 
 def _request(each: dict[str, Any]) -> str:
-    reason = f" ({each['sentence']})" if each["sentence"] else ""
+    reasons = [each["sentence"]] if each["sentence"] else []
+    reasons += [f"{no['what']}: {no['asked']}, allowed {no['allowed']}" for no in each["failed"]]
+    reason = f" ({'; '.join(reasons)})" if reasons else ""
     return f"{each['by']} asked for it under {_parent(each)}: {each['state']}{reason}"
 
 
@@ -37,7 +39,7 @@ def _grant(each: dict[str, Any]) -> str:
     gone = ", revoked" if each["revoked"] else ""
     return (
         f"{each['owner']} granted it to {each['consumer']} under {_parent(each)}: "
-        f"{each['price']} for each {each['unit']}, {each['uses']} uses until "
+        f"{each['price']} for each {each['unit']}, {_uses(each['uses'])} until "
         f"{_time(each['expires'])}, {each['uses_counted']} counted here, {left}{gone}"
     )
 
@@ -68,13 +70,17 @@ def _sessions(sessions: list[dict[str, Any]]) -> Iterator[str]:
 def _price(each: dict[str, Any]) -> str:
     what = f"{each['type']} by {each['operation']}" if each["operation"] else each["type"]
     return (
-        f"{each['uses']} settled uses of {what} anywhere were paid {each['least']} to "
-        f"{each['most']}, {each['median']} in the middle (priced by {each['unit']})"
+        f"{_uses(each['uses'], 'settled ')} of {what} anywhere, priced by {each['unit']}: "
+        f"{each['least']} to {each['most']} paid, {each['median']} in the middle"
     )
 
 
 def _parent(each: dict[str, Any]) -> str:
     return f"{each['parent_name'] or 'an asset unknown here'} ({_short(each['parent'])})"
+
+
+def _uses(count: int, which: str = "") -> str:
+    return f"{count} {which}use{'' if count == 1 else 's'}"
 
 
 def _short(identifier: bytes) -> str:

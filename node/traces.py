@@ -1,5 +1,6 @@
 """What became of an asset, a dataset, a person's row: told from the chain's view and the ledger."""
 
+import json
 from typing import Any
 
 from chain import tree
@@ -66,6 +67,7 @@ def _request(house: House, each: Negotiation) -> dict[str, Any]:
         "parent_name": _name(house, each.parent),
         "state": each.state,
         "sentence": each.sentence,
+        "failed": [one for one in json.loads(each.findings) if not one["passed"]],
     }
 
 

@@ -25,7 +25,7 @@ PRICE = {
 }  # fmt: skip
 TRACE = {
     "cdt": b"\x01" * 32, "name": "facts", "type": "data", "owner": "bank-a",
-    "requests": [TOP | {"by": "fintech-c", "state": "FINALIZED", "sentence": ""}],
+    "requests": [TOP | {"by": "fintech-c", "state": "FINALIZED", "sentence": "", "failed": []}],
     "grants": [GRANT], "uses": [USE], "prices": [PRICE],
 }  # fmt: skip
 
@@ -42,8 +42,8 @@ def test_the_whole_story() -> None:
         "  session 0x05050505… at 2027-01-15 08:05:00: ABORTED (lost)",
         "  session 0x05050505… at 2027-01-15 08:05:00: COMPLETED, 4 numbers reserved about each of"
         " 3118 rows",
-        "3 settled uses of data by shared-features anywhere were paid 5 to 9, 5 in the middle"
-        " (priced by edge)",
+        "3 settled uses of data by shared-features anywhere, priced by edge: 5 to 9 paid,"
+        " 5 in the middle",
     ]
 
 
@@ -63,3 +63,10 @@ def test_nothing_has_happened_yet() -> None:
     assert lines(TRACE | {"requests": [], "grants": [], "uses": [], "prices": []})[1:] == [
         "no task has used it"
     ]
+
+
+def test_a_refusal_says_why() -> None:
+    no = {"what": "epochs", "asked": "9", "allowed": "at most 2"}
+    asked = TOP | {"by": "fintech-c", "state": "TERMINATED", "sentence": "no", "failed": [no]}
+    (line,) = [each for each in lines(TRACE | {"requests": [asked]}) if "TERMINATED" in each]
+    assert line.endswith("TERMINATED (no; epochs: 9, allowed at most 2)")
