@@ -4,9 +4,9 @@ Adversary: whoever takes over the node finds no key in it; the outside signer (w
 custodian's gateway) shows or filters what it signs by rules of its own. What comes back is checked
 here: the signature must be of this account, over exactly what was asked.
 
-Transactions are signed by `eth_signTransaction` and sent by the outbox. `eth_sendTransaction` was
-rejected: what the signer broadcasts before the node has stored it cannot be told, after a crash,
-from what was never sent, and would be sent a second time.
+Transactions are signed by `eth_signTransaction` and sent by the outbox, which has stored them by
+then. `eth_sendTransaction` was rejected: after a crash between the signer's broadcast and our commit
+nobody here knows the hash, so the receipt cannot be found, and a stuck one cannot be sent again.
 """
 
 import itertools
