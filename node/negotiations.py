@@ -40,6 +40,7 @@ log = get_logger("negotiations")
 
 ASK = "negotiate"
 VERIFY = "verify-grant"
+EXPIRE = "expire-negotiation"
 ANSWER_TIMEOUT_S = 10.0
 DEADLINE_S = 120.0
 REQUESTS_PER_HOUR = 500
@@ -107,6 +108,7 @@ class Negotiations:
         self._grants = grants
         engine.perform(ASK, self._ask)
         engine.perform(VERIFY, self._verify)
+        engine.perform(EXPIRE, self._expire_unverified)
         host.serve(NEGOTIATION_PROTOCOL, self._serve, limit=4096)
 
     # ------------------------------------------------------------------ consumer
@@ -218,9 +220,15 @@ class Negotiations:
             else:
                 answer = self._grants.give(tx, request)
                 state = NEGOTIATION.step(new.state, Event.AGREE)
+                tx.owe(EXPIRE, request.process, after_s=DEADLINE_S)
             self._move(tx, new, state, answer=codec.encode(answer), findings=findings)
             tx.note("negotiation", request.process, state, findings=plain(findings))
         return answer
+
+    async def _expire_unverified(self, owed: Owed) -> None:
+        negotiation = find(self._engine.db, owed.key)
+        if negotiation is not None and negotiation.state is State.AGREED:
+            self._expire(negotiation)
 
     def _asked_lately(self, peer_id: PeerId) -> int:
         row = self._engine.db.execute(

@@ -39,7 +39,6 @@ NEGOTIATION = Machine(
         (State.REQUESTED, Event.TERMINATE): State.TERMINATED,
         (State.REQUESTED, Event.EXPIRE): State.TERMINATED,
         (State.AGREED, Event.VERIFY): State.VERIFIED,
-        (State.AGREED, Event.TERMINATE): State.TERMINATED,
         (State.AGREED, Event.EXPIRE): State.TERMINATED,
         (State.VERIFIED, Event.FINALIZE): State.FINALIZED,
         (State.VERIFIED, Event.EXPIRE): State.TERMINATED,

@@ -189,6 +189,26 @@ async def test_whatever_is_lost_both_sides_agree_in_the_end(
     assert len(grants.every(nodes["bank-b"].engine.db)) == 1
 
 
+async def test_a_consumer_that_never_confirms_is_given_up(nodes, autojump_clock) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    b, c = nodes["bank-b"], nodes["fintech-c"]
+    request = request_for(nodes, DATA["bank-b"])
+    await c.host.request(
+        b.key.peer_id, "/northbund/negotiation/1", codec.encode(request), timeout_s=1
+    )
+
+    def state() -> State:
+        found = negotiations.find(b.engine.db, request.process)
+        assert found is not None
+        return found.state
+
+    assert state() is State.AGREED
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(b.engine.run)
+        assert await b.engine.until(lambda: state() is State.TERMINATED, 2 * DEADLINE_S)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_silent_owner_is_named_at_the_deadline(nodes, autojump_clock, network) -> None:
     everybody_knows(nodes, algorithm(nodes))
     network.lose = lambda: "before"
