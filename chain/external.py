@@ -5,8 +5,9 @@ custodian's gateway) shows or filters what it signs by rules of its own. What co
 here: the signature must be of this account, over exactly what was asked.
 
 Transactions are signed by `eth_signTransaction` and sent by the outbox, which has stored them by
-then. `eth_sendTransaction` was rejected: after a crash between the signer's broadcast and our commit
-nobody here knows the hash, so the receipt cannot be found, and a stuck one cannot be sent again.
+then. `eth_sendTransaction` was rejected: after a crash between the signer's broadcast and our
+commit nobody here knows the hash, so the receipt cannot be found, and what is stuck cannot be sent
+again.
 """
 
 import itertools
