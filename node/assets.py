@@ -117,6 +117,14 @@ def heard_of(
     )
 
 
+def unregistered(db: Database, owner: bytes) -> int:
+    """How many assets of this owner were announced and are on no chain, as far as is known."""
+    rows = db.execute(
+        "SELECT count(*) FROM assets WHERE owner = ? AND state = 'announced'", [owner]
+    )
+    return int(rows.fetchone()[0])
+
+
 def registered(
     tx: Transaction, cdt: bytes, owner: bytes, kind: str, proof: bytes, salt: int
 ) -> None:

@@ -6,7 +6,7 @@ many), and it decides nothing: an asset counts only when its document hashes to 
 owner registered on chain.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from node import assets
 from node.directory import Directory
@@ -15,6 +15,7 @@ from node.errors import Fault
 from node.host import Host
 from node.keys import PeerKey
 from node.log import get_logger
+from node.standing import AuthorRate
 from protocol import codec, documents, envelope
 from protocol.envelope import Signed
 from protocol.errors import RemoteProtocolError
@@ -35,7 +36,9 @@ FETCH = "fetch-document"
 
 ANNOUNCEMENT_LIFE_S = 24 * 3600
 REANNOUNCE_S = 20.0
-AUTHOR_PER_MINUTE = 120
+AUTHOR_PER_SECOND = 2.0
+AUTHOR_BURST = 120
+UNREGISTERED_MOST = 1000
 FETCH_TIMEOUT_S = 10.0
 
 
@@ -53,7 +56,7 @@ class Catalogue:
         self._host = host
         self._directory = directory
         self._key = key
-        self._rates = AuthorRates(engine.clock)
+        self._rate = AuthorRate(AUTHOR_PER_SECOND, AUTHOR_BURST)
         engine.perform(ANNOUNCE, self._announce)
         engine.perform(FETCH, self._fetch)
         host.on_gossip(self.acceptable, self.receive)
@@ -67,7 +70,7 @@ class Catalogue:
         except RemoteProtocolError as error:
             log.debug("announcement refused", author=author, why=str(error))
             return False
-        return self._rates.admit(signed.key)
+        return self._rate.allows(signed.key.hex(), self._engine.clock())
 
     async def receive(self, _author: str, data: bytes) -> None:
         """An announcement that `acceptable` let through: newer ones are kept, documents fetched."""
@@ -86,6 +89,12 @@ class Catalogue:
         owner = self._directory.of_account(announcement.owner)
         if owner is None or signed.key != peer_key(owner.peer_id):
             raise RemoteProtocolError("the author is not bound to the owner it names")
+        db = self._engine.db
+        known = assets.find(db, announcement.cdt)
+        if known is not None and known.owner != announcement.owner:
+            raise RemoteProtocolError("the asset is another owner's")
+        if known is None and assets.unregistered(db, announcement.owner) >= UNREGISTERED_MOST:
+            raise RemoteProtocolError("too many assets of this owner are on no chain")
 
     def _is_news(self, tx: Transaction, signed: Signed, announcement: Announcement) -> bool:
         row = tx.db.execute(
@@ -199,23 +208,6 @@ def _hear(tx: Transaction, announcement: Announcement) -> None:
         announcement.name,
         announcement.endpoint,
     )
-
-
-class AuthorRates:
-    """At most AUTHOR_PER_MINUTE announcements a minute from each author, whoever forwards them."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._minute = 0
-        self._counts: dict[bytes, int] = {}
-
-    def admit(self, author: bytes) -> bool:
-        """True, and counted, if the author is still within its rate for this minute."""
-        minute = int(self._clock() // 60)
-        if minute != self._minute:
-            self._minute, self._counts = minute, {}
-        self._counts[author] = self._counts.get(author, 0) + 1
-        return self._counts[author] <= AUTHOR_PER_MINUTE
 
 
 def _opened(data: bytes) -> tuple[Signed, Announcement]:

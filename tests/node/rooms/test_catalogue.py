@@ -5,7 +5,7 @@ import pytest
 import trio
 
 from node import assets
-from node.catalogue import AUTHOR_PER_MINUTE
+from node.catalogue import AUTHOR_BURST
 from protocol import codec, documents, envelope
 from protocol.documents import Column, Metadata, Schema
 from protocol.ids import Account
@@ -93,9 +93,9 @@ async def test_an_author_that_floods_is_cut_off_and_no_other(nodes, autojump_clo
     a, b, c = nodes["bank-a"], nodes["bank-b"], nodes["fintech-c"]
     told = [
         c.catalogue.acceptable("forwarder", signed(a, announcement(a, seq=number)))
-        for number in range(AUTHOR_PER_MINUTE + 5)
+        for number in range(AUTHOR_BURST + 5)
     ]
-    assert told == [True] * AUTHOR_PER_MINUTE + [False] * 5
+    assert told == [True] * AUTHOR_BURST + [False] * 5
     assert c.catalogue.acceptable("forwarder", signed(b, announcement(b)))
 
 
@@ -131,3 +131,23 @@ async def test_a_document_that_differs_from_the_chain_is_invalid(nodes, autojump
         assets.judge(tx, CDT)
     found = assets.find(c.engine.db, CDT)
     assert (found.state, "registry says compute" in found.reason) == ("invalid", True)
+
+
+async def test_nobody_moves_anothers_asset(nodes, autojump_clock) -> None:
+    a, b, c = nodes["bank-a"], nodes["bank-b"], nodes["fintech-c"]
+    c.registered(CDT, a.account, document(a.key.peer_id))
+    stolen = announcement(b, cdt=CDT, seq=9)
+    assert not c.catalogue.acceptable("forwarder", signed(b, stolen))
+    assert assets.find(c.engine.db, CDT).endpoint == a.key.peer_id
+
+
+async def test_assets_that_no_chain_knows_are_bounded(nodes, autojump_clock, monkeypatch) -> None:
+    monkeypatch.setattr("node.catalogue.UNREGISTERED_MOST", 3)
+    a, c = nodes["bank-a"], nodes["fintech-c"]
+    told = []
+    for number in range(5):
+        data = signed(a, announcement(a, cdt=number.to_bytes(32)))
+        told.append(c.catalogue.acceptable("forwarder", data))
+        if told[-1]:
+            await c.catalogue.receive("forwarder", data)
+    assert told == [True] * 3 + [False] * 2
