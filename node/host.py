@@ -23,7 +23,7 @@ import trio
 from node.addresses import dialable, endpoint, port_in_use, probe
 from node.admission import Admission
 from node.errors import Fault
-from node.libp2p_guard import EVERYBODY, Guard, GuardedStream, Limits, is_peer_id, open_guard
+from node.libp2p_guard import EVERYBODY, Guard, GuardedStream, Limits, open_guard
 from node.log import get_logger
 from node.peers import PeerRefused, PeerStatus, PeerTimeout, PeerUnreachable
 from node.standing import BAN_AT, AuthorRate, Standing
@@ -31,6 +31,7 @@ from node.streams import FRAME_LIMIT, StreamBroken, answer, ask
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import PeerId
 from protocol.messages import topic
+from protocol.peers import is_peer_id
 
 __all__ = ["Host", "PeerRefused", "PeerStatus", "PeerTimeout", "PeerUnreachable", "open_host"]
 

@@ -9,11 +9,11 @@ terminal, never from a process argument. Whoever is root or reads the process's 
 import json
 import os
 import stat
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chain.recursion import restore_limit
 from node.errors import Fault
 from node.folder import write_private
 from protocol.ids import Account, PeerId
@@ -170,16 +170,10 @@ def read_password(password_file: Path | None, environment: Mapping[str, str]) ->
 
 
 def _accounts() -> "type[Accounts]":
-    """eth-account, imported late: it takes half a second.
-
-    py_ecc, which it brings, raises the interpreter's recursion limit to 100,000, and then any
-    decoder that recurses in C (json, msgspec) runs off the end of the stack on deeply nested input:
-    whoever answers for the chain could kill the daemon. So the limit is put back at once.
-    """
-    limit = sys.getrecursionlimit()
+    """eth-account, imported late: it takes half a second, and raises the recursion limit."""
     from eth_account import Account  # noqa: PLC0415
 
-    sys.setrecursionlimit(limit)
+    restore_limit()
     return Account
 
 

@@ -96,7 +96,6 @@ NEGOTIATION_LINE_LIMIT = 1_024
 PING_SIZE = 32
 RECORDS_LIMIT = 1_000
 EVERYBODY = Admission()
-ED25519_PEER_ID = b"\x00\x24\x08\x01\x12\x20"  # an identity multihash of a public key
 CONNECTION_BUFFER_LIMIT = 4 * 1_048_576
 
 
@@ -657,21 +656,6 @@ def _root_cause(error: BaseException) -> str:
         if below is None:
             return str(error) or type(error).__name__
         error = below
-
-
-def is_peer_id(text: str) -> bool:
-    """Whether `text` is the base58 peer id of an Ed25519 key, which every node here has."""
-    try:
-        peer = ID.from_string(text)
-    except ValueError:
-        return False
-    held = peer.to_bytes()
-    return str(peer) == text and len(held) == 38 and held.startswith(ED25519_PEER_ID)
-
-
-def peer_id_of(private_key: bytes) -> str:
-    """The peer id of a 32-byte Ed25519 seed, in base58."""
-    return str(ID.from_pubkey(create_new_key_pair(private_key).public_key))
 
 
 def _build(private_key: bytes, network_key: bytes | None, limits: Limits) -> Any:

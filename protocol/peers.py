@@ -27,3 +27,11 @@ def peer_key(peer_id: str) -> bytes:
 def peer_id_of(key: bytes) -> PeerId:
     """The peer id of the 32-byte Ed25519 public key `key`."""
     return PeerId(base58.b58encode(_INLINE + key).decode())
+
+
+def is_peer_id(text: str) -> bool:
+    """Whether `text` is the peer id of an Ed25519 key, which every node here has."""
+    try:
+        return peer_id_of(peer_key(text)) == text
+    except RemoteProtocolError:
+        return False

@@ -41,6 +41,7 @@ from multiaddr import Multiaddr
 
 from node import libp2p_guard
 from node.host import Host, open_host
+from node.keys import PeerKey
 from node.libp2p_guard import CONNECTION_BUFFER_LIMIT, Limits, open_guard
 from node.streams import StreamBroken
 from protocol.errors import LocalProtocolError
@@ -460,7 +461,7 @@ def free_port() -> int:
 async def test_b13_a_peer_that_failed_once_is_blocked_by_the_stock_host() -> None:
     port = free_port()
     address = f"/ip4/127.0.0.1/tcp/{port}"
-    peer_id = libp2p_guard.peer_id_of(VICTIM)
+    peer_id = PeerKey(VICTIM).peer_id
     async with (
         stock_host(seed(2)) as made,
         open_guard(seed(3), TOPIC, limits=Limits()) as guard,
