@@ -100,6 +100,21 @@ class Settlement:
         own = self._house.directory.own.account
         return UsageSignature(session=usage.session, account=own, signature=signature)
 
+    def receipt(self, record: TaskRecord) -> tuple[tuple[int, ...], bytes]:
+        """The most that each edge may claim, and the recipient's signature of it.
+
+        From the latest session whose row set this node has signed. Fault `session-unknown`.
+        """
+        for session in session_records.every(self._house.engine.db):
+            if session.task == record.task and session.roster and session.row_set:
+                roster = codec.decode(session.roster, Roster)
+                row_set = codec.decode(session.row_set, RowSet)
+                amounts = amounts_of(record.attested_dues, roster, row_set.rows)
+                return amounts, row_set.receipt
+        raise Fault(
+            "session-unknown", f"no session of task {hexadecimal(record.task)} gave a receipt"
+        )
+
     # ------------------------------------------------------------------ both
 
     def _completed(self, task: bytes) -> SessionRecord:

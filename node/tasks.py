@@ -149,16 +149,61 @@ class Tasks:
         free = await self._link.read(market, views.bond_of(self._directory.own.account))
         return wanted if free < wanted else 0
 
+    async def claim(self, task: bytes) -> TaskRecord:
+        """Afterwards this owner's price is claimed by the recipient's receipt, without its help.
+
+        `settle` pays it once the dispute window after the task's deadline has passed. Fault
+        `session-unknown` if no receipt was ever given here, `task-state` if it is too late.
+        """
+        self._link.require()
+        record = task_records.known(self._engine.db, task)
+        if record.state not in (TaskState.ATTESTED, TaskState.CLAIMED, TaskState.DISPUTED):
+            raise Fault(
+                "task-state", f"task {hexadecimal(task)} is {record.state}: nothing to claim"
+            )
+        amounts, receipt = self._sessions.settlement.receipt(record)
+        claimed = record.paid_amounts
+        if claimed and all(have >= want for have, want in zip(claimed, amounts, strict=True)):
+            return record  # another owner has claimed by the same receipt, for everybody
+        data = contracts.claim(record.task_terms, record.attested_dues, amounts, claimed, receipt)
+        key = f"claim:{hexadecimal(task)}:{hexadecimal(codec.sha256(receipt))}"
+        with self._engine.transaction() as tx:
+            self._link.enqueue(key, "claim", self._chain.market, data)
+            tx.note("claim", task, "sent", amounts=[str(amount) for amount in amounts])
+        await self._link.confirmed(key)
+        return task_records.known(self._engine.db, task)
+
     async def settle(self, task: bytes) -> Settled:
-        """Afterwards all sides have signed what was used, and the escrow is paid out."""
+        """Afterwards the escrow is paid out.
+
+        The recipient's node first gathers everybody's signature of what was used. Any other node
+        settles what was reported, or claimed by receipt, once the contract's window has passed.
+        """
         self._link.require()
         record = task_records.known(self._engine.db, task)
         if record.state is not TaskState.SETTLED:
-            await self._report_and_settle(record)
+            own = self._directory.own.account
+            unreported = record.state is not TaskState.REPORTED
+            if record.task_terms.recipient == own and unreported:
+                await self._report_and_settle(record)
+            else:
+                await self._settle_known(record)
             record = task_records.known(self._engine.db, task)
         dues = zip(record.attested_dues, record.paid_amounts, strict=True)
         paid = tuple((CdtId(due.child), due.owner, amount) for due, amount in dues)
         return Settled(TaskId(record.task), paid)
+
+    async def _settle_known(self, record: TaskRecord) -> None:
+        name = hexadecimal(record.task)
+        if not record.paid_amounts:
+            raise Fault(
+                "task-state", f"task {name} is {record.state}: nobody has claimed or reported"
+            )
+        amounts = record.paid_amounts
+        settle = contracts.settle(record.task_terms, record.attested_dues, amounts)
+        with self._engine.transaction():
+            self._link.enqueue(f"settle:{name}", "settle", self._chain.market, settle)
+        await self._link.confirmed(f"settle:{name}")
 
     async def _report_and_settle(self, record: TaskRecord) -> None:
         usage, signatures = await self._sessions.settlement.gather(record.task)

@@ -73,6 +73,7 @@ def table(rooms: Rooms) -> list[Method]:
         Method("task_attest", methods.attest, OfTask, "Check a plan and vouch for it", task),
         Method("task_show", methods.show_task, OfTask, "One task", task),
         Method("task_list", methods.list_tasks, summary="All tasks, the latest first"),
+        Method("task_claim", methods.claim, OfTask, "Claim by the recipient's receipt", task),
         Method("task_settle", methods.settle, OfTask, "Report the usage and pay out", task),
         Method("session_start", methods.start, SessionStart, "Propose a session", task),
         Method("session_show", methods.show_session, OfSession, "One session", session),
@@ -130,6 +131,10 @@ class TaskMethods:
     async def list_tasks(self, _: Parameters) -> list[dict[str, Any]]:
         """Every task that the chain has confirmed."""
         return [self._task(each) for each in task_records.every(self._db)]
+
+    async def claim(self, given: OfTask) -> dict[str, Any]:
+        """This owner's price is claimed, also where the recipient has fallen silent."""
+        return self._task(await self._rooms.tasks.claim(from_hexadecimal(given.task, 32)))
 
     async def settle(self, given: OfTask) -> dict[str, Any]:
         """All sides sign the usage, and the escrow is paid out."""

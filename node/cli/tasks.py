@@ -52,6 +52,12 @@ def task_show(context: typer.Context, task: TaskArgument, json: Json = False) ->
     answer(context, "task_show", json, task=task)
 
 
+@task.command("claim")
+def task_claim(context: typer.Context, task: TaskArgument, json: Json = False) -> None:
+    """Claim this owner's price by the recipient's receipt, without the recipient."""
+    answer(context, "task_claim", json, task=task)
+
+
 @task.command("settle")
 def task_settle(context: typer.Context, task: TaskArgument, json: Json = False) -> None:
     """Pay out a reported task's escrow."""

@@ -1,11 +1,15 @@
 """Sessions of real daemons: the whole way, and every way to die in the middle of it."""
 
+import json
 import os
 import signal
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+from node.errors import Fault
 
 NAMES = ("bank-a", "bank-b", "fintech-c", "regulator-d")
 OVER = ("ABORTED", "COMPLETED")
@@ -137,3 +141,36 @@ def test_a_silent_peer_and_a_revocation(staged) -> None:
         again = scene.start_session()
         everybody_knows(scene, again, ["fintech-c"], "bank-b", 20)
         assert "grant-unusable" in scene.show("fintech-c", again)["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_an_owner_is_paid_although_the_recipient_falls_silent(staged) -> None:
+    with staged() as scene:
+        scene.attested()
+        session = scene.start_session()
+        for name in ("bank-a", "bank-b"):
+            assert scene.reaches(name, session, *OVER, timeout_s=60) == "COMPLETED"
+        scene.kill("fintech-c")
+        task = scene.journey.task
+        assert scene.call("bank-a", "task_claim", task=task)["state"] == "CLAIMED"
+        scene.until(lambda: scene.call("bank-b", "task_show", task=task)["state"] == "CLAIMED")
+        assert scene.call("bank-b", "task_claim", task=task)["state"] == "CLAIMED"
+        with pytest.raises(Fault, match="refuses"):
+            scene.call("bank-b", "task_settle", task=task)  # the dispute window is still open
+        pass_time(scene, 100_000)
+        paid = scene.call("bank-b", "task_settle", task=task)["paid"]
+        assert {each["owner"] for each in paid} == {"bank-a", "bank-b", "regulator-d"}
+        for name in ("bank-a", "bank-b"):
+            assert int(scene.call(name, "payment_withdraw")["withdrawn"]) > 0
+
+
+def pass_time(scene, seconds: int) -> None:
+    """The chain's clock jumps."""
+    deployment = json.loads((scene.folder / "deployment.json").read_text("utf-8"))
+    for method, given in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": given})
+        request = urllib.request.Request(  # noqa: S310
+            deployment["url"], body.encode(), {"content-type": "application/json"}
+        )
+        urllib.request.urlopen(request, timeout=5).close()  # noqa: S310  the test's own anvil
