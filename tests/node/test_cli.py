@@ -94,6 +94,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"task attest {CDT}", "task_attest", {"task": CDT}),
     ("task list", "task_list", {}),
     (f"task show {CDT}", "task_show", {"task": CDT}),
+    (f"task claim {CDT}", "task_claim", {"task": CDT}),
     (f"task settle {CDT}", "task_settle", {"task": CDT}),
     (f"session start {CDT}", "session_start", {"task": CDT}),
     (f"session start {CDT} --seed 7", "session_start", {"task": CDT, "seed": 7}),
