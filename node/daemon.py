@@ -27,9 +27,9 @@ from node.errors import Fault
 from node.folder import Folder, instance_lock, write_private
 from node.grants import Grants
 from node.host import Host, open_host
+from node.house import House
 from node.keys import Password, load_peer_key, read_private, unlock
 from node.negotiations import Negotiations
-from node.participation import House
 from node.publishing import Publishing
 from node.receipts import Receipts
 from node.rpc import Dispatcher

@@ -40,8 +40,6 @@ from protocol.task import SESSION, SessionEvent, SessionState
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-__all__ = ["House", "Participation"]
-
 log = get_logger("sessions")
 
 WORKER_START_S = 15.0

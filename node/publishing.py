@@ -25,8 +25,8 @@ from node.chain_link import ChainLink
 from node.dataset_spec import DATASET_REPORTS, CheckDataset, DatasetProfile, DatasetRefused
 from node.engine import Transaction
 from node.errors import Fault
+from node.house import House
 from node.log import get_logger
-from node.participation import House
 from node.session_jobs import spec_of
 from protocol import documents, terms_table
 from protocol.documents import Algorithm, Column, Metadata, Price, Schema, Service, Step

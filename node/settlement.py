@@ -28,7 +28,7 @@ from protocol.messages import (
 from protocol.task import SessionState
 
 if TYPE_CHECKING:
-    from node.participation import House
+    from node.house import House
 
 log = get_logger("settlement")
 

@@ -15,7 +15,7 @@ from node import assets, attester_trust, grants, task_records
 from node.chain_link import ChainLink
 from node.engine import Transaction
 from node.errors import Fault
-from node.participation import House
+from node.house import House
 from node.plans import plan_of
 from node.sessions import Sessions
 from node.signer import Signer

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from node.catalogue import Catalogue
     from node.chain_link import ChainLink
     from node.host import Host
+    from node.house import House
     from node.negotiations import Negotiations
-    from node.participation import House
     from node.publishing import Publishing
     from node.sessions import Sessions
     from node.tasks import Tasks
