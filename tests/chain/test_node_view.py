@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from chain import contracts, tree, views
 from chain.abi import read
@@ -143,10 +144,13 @@ class World:
         )  # fmt: skip
 
     async def send(self, sender, to, data):
-        """What the contract refuses on this branch is left out."""
+        """Mined afterwards; what the contract refuses on this branch is left out."""
         request = {"from": hexadecimal(sender), "to": hexadecimal(to), "data": hexadecimal(data)}
+        ask = self.chain.provider.ask
         with suppress(ChainRefused):
-            await self.chain.provider.ask("eth_sendTransaction", request)
+            sent = await ask("eth_sendTransaction", request)
+            while await ask("eth_getTransactionReceipt", sent) is None:
+                await trio.sleep(0.002)
 
     async def begin(self):
         d = self.chain.deployment

@@ -74,7 +74,11 @@ async def test_the_whole_kill_matrix(harness, small, victim, stage):
 
 
 async def killed(harness, small, victim, stage):
-    plan = small.replaced(parameters=harness.changed(epochs=8, width=1))
+    # Long enough that no machine is through before the blow.
+    plan = small.replaced(
+        parameters=harness.changed(epochs=100, width=1),
+        limits=m.OwnerLimits(cohort_floor=20, numbers_cap=100),
+    )
     _, failures, delays = await struck(harness, plan, victim, stage, signal.SIGKILL)
     assert set(failures) == set(plan.parties) - {victim}
     for party, failed in failures.items():
@@ -84,7 +88,11 @@ async def killed(harness, small, victim, stage):
 
 @pytest.mark.parametrize("victim", ["bank-b/contributor", "bank-a/member", "fintech-c/recipient"])
 async def test_a_stopped_worker_is_named_when_its_deadline_has_passed(harness, small, victim):
-    plan = small.replaced(parameters=harness.changed(epochs=8, width=1), round_deadline_s=2)
+    plan = small.replaced(
+        parameters=harness.changed(epochs=100, width=1),
+        limits=m.OwnerLimits(cohort_floor=20, numbers_cap=100),
+        round_deadline_s=2,
+    )
     session, failures, delays = await struck(harness, plan, victim, "train", signal.SIGSTOP)
     waits = [p.awaited for party in plan.parties for p in session.of(party, m.Progress)]
     assert any(victim in awaited for awaited in waits)
