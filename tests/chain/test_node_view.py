@@ -149,7 +149,7 @@ class World:
         ask = self.chain.provider.ask
         with suppress(ChainRefused):
             sent = await ask("eth_sendTransaction", request)
-            while await ask("eth_getTransactionReceipt", sent) is None:
+            while await ask("eth_getTransactionReceipt", sent) is None:  # noqa: ASYNC110
                 await trio.sleep(0.002)
 
     async def begin(self):
