@@ -66,21 +66,11 @@ def _negotiations(db: Database) -> None:
     )
 
 
-@MIGRATIONS(name="0003-tasks")
-def _tasks(db: Database) -> None:
+@MIGRATIONS(name="0003-attestations")
+def _attestations(db: Database) -> None:
     db.executescript(
         """
-        CREATE TABLE tasks (
-            task BLOB PRIMARY KEY, algorithm BLOB NOT NULL, terms TEXT NOT NULL,
-            state TEXT NOT NULL, attester BLOB, plan BLOB, dues TEXT NOT NULL DEFAULT '[]',
-            amounts TEXT NOT NULL DEFAULT '[]', result BLOB, usage_root BLOB,
-            opened_in BLOB NOT NULL, attested_in BLOB
-        ) STRICT;
         CREATE TABLE attestations (task BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
-        CREATE TABLE edges (
-            child BLOB NOT NULL, parent BLOB NOT NULL, seq INTEGER NOT NULL, live INTEGER NOT NULL,
-            terms BLOB NOT NULL, PRIMARY KEY (child, parent)
-        ) STRICT;
         """
     )
 
@@ -133,13 +123,11 @@ def _effects(db: Database) -> None:
     )
 
 
-@MIGRATIONS(name="0006-one-truth-of-the-chain")
-def _one_truth(db: Database) -> None:
-    """What the chain says stands in the chain's own tables alone (they are of another set)."""
+@MIGRATIONS(name="0006-known-grants")
+def _known_grants(db: Database) -> None:
+    """Revocations are the chain's: they stand in its own tables (of another set) alone."""
     db.executescript(
         """
-        DROP TABLE tasks;
-        DROP TABLE edges;
         CREATE VIEW known_grants AS
             SELECT child, parent, seq, owner, body, signature, uses_counted,
                 max(revoked, EXISTS (
