@@ -1,4 +1,4 @@
-"""The catalogue: announcements by gossip, documents by content address, judged by the chain.
+"""The catalogue: announcements by gossip, judged by the chain.
 
 An announcement is a signed hint. It is accepted only from the peer that this node's own
 configuration binds to the asset's owner, at a bounded rate for each AUTHOR (a forwarder may carry
@@ -6,44 +6,37 @@ many), and it decides nothing: an asset counts only when its document hashes to 
 owner registered on chain.
 """
 
-from collections.abc import Iterable
-
 from node import assets
 from node.directory import Directory
+from node.document_exchange import DocumentExchange
 from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
 from node.host import Host
 from node.keys import PeerKey
 from node.log import get_logger
 from node.standing import AuthorRate
-from protocol import codec, documents, envelope
+from protocol import codec, envelope
 from protocol.envelope import Signed
 from protocol.errors import RemoteProtocolError
-from protocol.ids import PeerId
 from protocol.messages import (
-    DOCUMENT_PROTOCOL,
     MAX_ANNOUNCEMENT_BYTES,
     Announcement,
-    DocumentAnswer,
-    DocumentRequest,
 )
 from protocol.peers import peer_key
 
 log = get_logger("catalogue")
 
 ANNOUNCE = "announce"
-FETCH = "fetch-document"
 
 ANNOUNCEMENT_LIFE_S = 24 * 3600
 REANNOUNCE_S = 20.0
 AUTHOR_PER_SECOND = 2.0
 AUTHOR_BURST = 120
 UNREGISTERED_MOST = 1000
-FETCH_TIMEOUT_S = 10.0
 
 
 class Catalogue:
-    """Announces this node's assets, hears of others', fetches and serves documents."""
+    """Announces this node's assets and hears of others'."""
 
     def __init__(
         self,
@@ -51,16 +44,16 @@ class Catalogue:
         host: Host,
         directory: Directory,
         key: PeerKey,
+        exchange: DocumentExchange,
     ) -> None:
         self._engine = engine
         self._host = host
         self._directory = directory
         self._key = key
+        self._exchange = exchange
         self._rate = AuthorRate(AUTHOR_PER_SECOND, AUTHOR_BURST)
         engine.perform(ANNOUNCE, self._announce)
-        engine.perform(FETCH, self._fetch)
         host.on_gossip(self.acceptable, self.receive)
-        host.serve(DOCUMENT_PROTOCOL, self._serve_document, limit=256)
 
     def acceptable(self, author: str, data: bytes) -> bool:
         """True if the gossip message is worth keeping and passing on. Never raises."""
@@ -111,12 +104,7 @@ class Catalogue:
             [announcement.cdt, signed.key, announcement.seq, announcement.not_after, data],
         )
         _hear(tx, announcement)
-        self.want_document(tx, announcement.cdt, announcement.proof)
-
-    def want_document(self, tx: Transaction, cdt: bytes, proof: bytes) -> None:
-        """Owe the fetching of the asset's document unless it is here already."""
-        if not assets.has_document(tx.db, proof):
-            tx.owe(FETCH, cdt, not_after=tx.now + ANNOUNCEMENT_LIFE_S)
+        self._exchange.want(tx, announcement.cdt, announcement.proof)
 
     def announce(self, tx: Transaction, cdt: bytes) -> None:
         """Owe the gossiping of one of this node's own confirmed assets, now and periodically."""
@@ -140,54 +128,6 @@ class Catalogue:
         )
         await self._host.publish(codec.encode(envelope.seal(announcement, self._key.signing_key)))
         return Again(REANNOUNCE_S)
-
-    async def _fetch(self, owed: Owed) -> Again | None:
-        asset = assets.find(self._engine.db, owed.key)
-        if asset is not None and not assets.has_document(self._engine.db, asset.proof):
-            await self.obtain(asset.proof, [asset.endpoint])
-        return None
-
-    async def obtain(self, proof: bytes, holders: Iterable[str]) -> None:
-        """Afterwards the document with this proof is stored.
-
-        The `holders` (peer ids) are asked first, then every connected peer. Fault
-        `document-unavailable` if nobody gives it. A wrong document is dropped, its sender scored.
-        """
-        asked = dict.fromkeys([*filter(None, holders), *self._connected()])
-        for peer_id in asked:
-            if assets.has_document(self._engine.db, proof):
-                return
-            if peer_id != self._directory.own.peer_id:
-                await self._ask(peer_id, proof)
-        if not assets.has_document(self._engine.db, proof):
-            cid = documents.cid_of(proof)
-            raise Fault("document-unavailable", f"no connected peer has the document {cid}")
-
-    def _connected(self) -> list[PeerId]:
-        return [peer.peer_id for peer in self._host.peers() if peer.connected]
-
-    async def _ask(self, peer_id: str, proof: bytes) -> None:
-        request = DocumentRequest(cid=documents.cid_of(proof))
-        try:
-            data = await self._host.request(
-                PeerId(peer_id), DOCUMENT_PROTOCOL, codec.encode(request), timeout_s=FETCH_TIMEOUT_S
-            )
-            answer = codec.decode(data, DocumentAnswer, limit=documents.MAX_DOCUMENT_BYTES + 64)
-            if not answer.body:
-                return
-            if documents.proof_of(answer.body) != proof:
-                raise RemoteProtocolError("the document does not hash to its content address")
-            with self._engine.transaction() as tx:
-                assets.keep_document(tx, answer.body)
-        except (RemoteProtocolError, Fault) as error:
-            log.info("document not fetched", peer=peer_id, why=str(error))
-
-    async def _serve_document(self, _peer_id: str, data: bytes) -> bytes:
-        request = codec.decode(data, DocumentRequest)
-        proof = documents.proof_in(request.cid)
-        held = assets.has_document(self._engine.db, proof)
-        body = assets.body_of(self._engine.db, proof) if held else b""
-        return codec.encode(DocumentAnswer(body=body))
 
 
 def restore(tx: Transaction, cdt: bytes) -> None:

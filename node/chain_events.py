@@ -11,11 +11,16 @@ from chain import events
 from node import assets
 from node.catalogue import Catalogue, restore
 from node.directory import Directory
+from node.document_exchange import DocumentExchange
 from node.engine import Transaction
 
 
 def apply(
-    tx: Transaction, found: Sequence[events.Event], catalogue: Catalogue, directory: Directory
+    tx: Transaction,
+    found: Sequence[events.Event],
+    catalogue: Catalogue,
+    exchange: DocumentExchange,
+    directory: Directory,
 ) -> None:
     """Afterwards the view holds what `found` says, and what follows is owed.
 
@@ -30,7 +35,7 @@ def apply(
         if asset.owner == directory.own.account and asset.state == "confirmed":
             catalogue.announce(tx, cdt)
         elif directory.of_account(asset.owner) is not None:
-            catalogue.want_document(tx, cdt, asset.proof)
+            exchange.want(tx, cdt, asset.proof)
 
 
 def take_back(tx: Transaction) -> None:

@@ -22,6 +22,7 @@ from node.catalogue import Catalogue
 from node.chain_link import ChainLink
 from node.config import Chain, FolderConfig
 from node.directory import Directory
+from node.document_exchange import DocumentExchange
 from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.folder import Folder, instance_lock, write_private
@@ -114,10 +115,11 @@ async def _serve(configured: FolderConfig, password: Password | None) -> None:
 
 
 def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -> Rooms:
-    catalogue = Catalogue(house.engine, host, house.directory, house.key)
+    exchange = DocumentExchange(house.engine, host, house.directory)
+    catalogue = Catalogue(house.engine, host, house.directory, house.key, exchange)
 
     def on_events(tx: Transaction, found: "Sequence[Event]") -> None:
-        chain_events.apply(tx, found, catalogue, house.directory)
+        chain_events.apply(tx, found, catalogue, exchange, house.directory)
 
     link = ChainLink(house.engine, house.chain, on_events, chain_events.take_back)
     return Rooms(
@@ -126,7 +128,7 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
         link=link,
         catalogue=catalogue,
         publishing=Publishing(house, catalogue, link),
-        negotiations=Negotiations(house.engine, host, house.directory, catalogue, house.grants),
+        negotiations=Negotiations(house.engine, host, house.directory, exchange, house.grants),
         sessions=Sessions(house, host, nursery),
         started_at=started_at,
     )

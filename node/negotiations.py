@@ -12,8 +12,8 @@ from typing import Literal
 from sqlite_utils import Database
 
 from node import assets
-from node.catalogue import Catalogue
 from node.directory import Directory
+from node.document_exchange import DocumentExchange
 from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
 from node.grants import Grants
@@ -98,13 +98,13 @@ class Negotiations:
         engine: Engine,
         host: Host,
         directory: Directory,
-        catalogue: Catalogue,
+        exchange: DocumentExchange,
         grants: Grants,
     ) -> None:
         self._engine = engine
         self._host = host
         self._directory = directory
-        self._catalogue = catalogue
+        self._exchange = exchange
         self._grants = grants
         engine.perform(ASK, self._ask)
         engine.perform(VERIFY, self._verify)
@@ -205,7 +205,7 @@ class Negotiations:
         if self._asked_lately(peer_id) >= REQUESTS_PER_HOUR:
             sentence = f"more than {REQUESTS_PER_HOUR} requests in an hour are not considered"
             return _no(request, sentence)
-        await self._catalogue.obtain(request.parent_proof, [peer_id])
+        await self._exchange.obtain(request.parent_proof, [peer_id])
         known = find(self._engine.db, request.process)
         if known is not None:  # the same request came twice, and the other one was faster
             return codec.decode(_again(known, codec.encode(request)), *ANSWERS)

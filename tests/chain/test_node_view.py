@@ -22,6 +22,7 @@ from node import assets, chain_events, grants, task_records
 from node.catalogue import Catalogue
 from node.config import from_table, load
 from node.directory import Directory
+from node.document_exchange import DocumentExchange
 from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.folder import create_folder, instance_lock, write_private
@@ -65,7 +66,9 @@ class View:
         config = from_table(table, path.parent, "test")
         own = PeerKey(b"\x02" * 32)
         directory = Directory.of(config, world.a, own.peer_id)
-        catalogue = Catalogue(self.engine, SilentHost(), directory, own)
+        host = SilentHost()
+        exchange = DocumentExchange(self.engine, host, directory)
+        catalogue = Catalogue(self.engine, host, directory, own, exchange)
         keeper = grants.Grants(self.engine, directory, config, None)
         with self.engine.transaction() as tx:
             for document in world.documents:
@@ -78,7 +81,9 @@ class View:
             chain.provider,
             chain.deployment,
             0,
-            lambda db, found: chain_events.apply(self.tx(db), found, catalogue, directory),
+            lambda db, found: chain_events.apply(
+                self.tx(db), found, catalogue, exchange, directory
+            ),
             on_rollback=lambda db, _: chain_events.take_back(self.tx(db)),
             poll_s=0.01,
         )

@@ -13,6 +13,7 @@ from node import assets
 from node.catalogue import Catalogue
 from node.config import Config, from_table
 from node.directory import Directory
+from node.document_exchange import DocumentExchange
 from node.engine import Engine
 from node.errors import Fault
 from node.grants import Grants
@@ -124,6 +125,7 @@ class Node:
     directory: Directory
     engine: Engine
     host: MemoryHost
+    exchange: DocumentExchange
     catalogue: Catalogue
     grants: Grants
     negotiations: Negotiations
@@ -183,15 +185,26 @@ def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dic
         directory = Directory.of(config, account, key.peer_id)
         engine = Engine(open_store(tmp_path / f"{name}.sqlite3", MIGRATIONS), trio_clock)
         host = MemoryHost(network, key.peer_id)
-        catalogue = Catalogue(engine, host, directory, key)
+        exchange = DocumentExchange(engine, host, directory)
+        catalogue = Catalogue(engine, host, directory, key, exchange)
         grants = Grants(engine, directory, config, config.chain)
         registry = typed_data.registry_domain(31337, config.chain.registry)
         grants.signer = Signer(
             local, registry, typed_data.market_domain(31337, config.chain.market)
         )
-        negotiations = Negotiations(engine, host, directory, catalogue, grants)
+        negotiations = Negotiations(engine, host, directory, exchange, grants)
         made[name] = Node(
-            name, key, account, config, directory, engine, host, catalogue, grants, negotiations
+            name,
+            key,
+            account,
+            config,
+            directory,
+            engine,
+            host,
+            exchange,
+            catalogue,
+            grants,
+            negotiations,
         )
     return made
 

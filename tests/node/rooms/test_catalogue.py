@@ -118,7 +118,7 @@ async def test_a_wrong_document_is_never_stored(nodes, autojump_clock) -> None:
     a.host.served["/northbund/document/1"] = lie
     wanted = documents.proof_of(documents.canonical(document(a.key.peer_id)))
     with pytest.raises(Exception, match="no connected peer has"):
-        await c.catalogue.obtain(wanted, [a.key.peer_id])
+        await c.exchange.obtain(wanted, [a.key.peer_id])
     assert not assets.has_document(c.engine.db, documents.proof_of(other))
 
 
