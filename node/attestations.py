@@ -11,7 +11,7 @@ from node.config import Chain, Config
 from node.directory import Directory
 from node.engine import Engine, Transaction
 from node.errors import Fault
-from node.grants import block_time
+from node.grant_records import block_time
 from node.host import Host
 from node.log import get_logger
 from node.plans import plan_of

@@ -29,6 +29,7 @@ from node.folder import Folder, instance_lock, write_private
 from node.grants import Grants
 from node.host import Host, open_host
 from node.house import House
+from node.judging import Judging
 from node.keys import Password, load_peer_key, read_private, unlock
 from node.negotiations import Negotiations
 from node.publishing import Publishing
@@ -90,7 +91,7 @@ async def _serve(configured: FolderConfig, password: Password | None) -> None:
         trio.open_nursery() as nursery,
     ):
         row_key = ledger_key(folder)
-        grants = Grants(engine, directory, config, config.chain)
+        judging = Judging(engine, directory, config)
         house = House(
             engine=engine,
             config=config,
@@ -98,10 +99,11 @@ async def _serve(configured: FolderConfig, password: Password | None) -> None:
             directory=directory,
             folder=folder,
             key=key,
-            grants=grants,
+            judging=judging,
+            grants=Grants(engine, directory, judging, config.chain),
             attestations=Attestations(engine, host, directory, config, config.chain),
             receipts=Receipts(engine, _market(config.chain)),
-            jobs=Jobs(config, directory, folder, grants, row_key),
+            jobs=Jobs(config, directory, folder, judging, row_key),
             row_key=row_key,
         )
         rooms = _rooms(house, host, nursery, started_at)
@@ -128,7 +130,9 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
         link=link,
         catalogue=catalogue,
         publishing=Publishing(house, catalogue, link),
-        negotiations=Negotiations(house.engine, host, house.directory, exchange, house.grants),
+        negotiations=Negotiations(
+            house.engine, host, house.directory, exchange, house.judging, house.grants
+        ),
         sessions=Sessions(house, host, nursery),
         started_at=started_at,
     )

@@ -8,6 +8,7 @@ from node.directory import Directory
 from node.engine import Engine
 from node.folder import Folder
 from node.grants import Grants
+from node.judging import Judging
 from node.keys import PeerKey
 from node.receipts import Receipts
 from node.session_jobs import Jobs
@@ -23,6 +24,7 @@ class House:
     directory: Directory
     folder: Folder
     key: PeerKey
+    judging: Judging
     grants: Grants
     attestations: Attestations
     receipts: Receipts

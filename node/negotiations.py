@@ -18,6 +18,7 @@ from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
 from node.grants import Grants
 from node.host import Host
+from node.judging import Judging
 from node.log import get_logger
 from node.rows import first, select
 from protocol import codec
@@ -99,12 +100,14 @@ class Negotiations:
         host: Host,
         directory: Directory,
         exchange: DocumentExchange,
+        judging: Judging,
         grants: Grants,
     ) -> None:
         self._engine = engine
         self._host = host
         self._directory = directory
         self._exchange = exchange
+        self._judging = judging
         self._grants = grants
         engine.perform(ASK, self._ask)
         engine.perform(VERIFY, self._verify)
@@ -209,20 +212,20 @@ class Negotiations:
         known = find(self._engine.db, request.process)
         if known is not None:  # the same request came twice, and the other one was faster
             return codec.decode(_again(known, codec.encode(request)), *ANSWERS)
-        findings = (*self._grants.judge(request), *self._grants.judge_again(request))
-        failed = [finding for finding in findings if not finding.passed]
+        judgement = self._judging.judge(request)
         with self._engine.transaction() as tx:
             new = self._insert(tx, request, "provider", organisation.account, peer_id)
             answer: Wire
-            if failed:
-                answer = _no(request, "the terms of use do not allow this", failed)
-                state = NEGOTIATION.step(new.state, Event.TERMINATE)
-            else:
+            if judgement.verdict == "permit":
                 answer = self._grants.give(tx, request)
                 state = NEGOTIATION.step(new.state, Event.AGREE)
                 tx.owe(EXPIRE, request.process, after_s=DEADLINE_S)
-            self._move(tx, new, state, answer=codec.encode(answer), findings=findings)
-            tx.note("negotiation", request.process, state, findings=plain(findings))
+            else:
+                sentence = "the terms of use do not allow this"
+                answer = _no(request, sentence, judgement.failures)
+                state = NEGOTIATION.step(new.state, Event.TERMINATE)
+            self._move(tx, new, state, answer=codec.encode(answer), findings=judgement.findings)
+            tx.note("negotiation", request.process, state, findings=plain(judgement.findings))
         return answer
 
     async def _expire_unverified(self, owed: Owed) -> None:

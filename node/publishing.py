@@ -64,7 +64,7 @@ class Publishing:
         self._chain = house.chain
         self._folder = house.folder
         self._directory = house.directory
-        self._grants = house.grants
+        self._judging = house.judging
         self._catalogue = catalogue
         self._link = link
 
@@ -171,7 +171,7 @@ class Publishing:
         )
 
     def _service(self, table: Mapping[str, Any], at: int, *, data: bool) -> Service:
-        read, terms = self._grants.terms_from(table, at, data=data)
+        read, terms = self._judging.terms_from(table, at, data=data)
         return Service(terms=terms, price=terms_table.price_of(read))
 
     async def _publish(self, draft: Draft, name: str) -> Published:

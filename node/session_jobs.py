@@ -8,7 +8,7 @@ from node.dataset_spec import ColumnSpec, DatasetSpec
 from node.directory import Directory
 from node.errors import Fault
 from node.folder import Folder
-from node.grants import Grants
+from node.judging import Judging
 from node.live_session import LiveSession
 from node.workers.messages import ContributorJob, MemberJob, OwnerLimits, RecipientJob
 from protocol import privacy
@@ -43,12 +43,12 @@ class Jobs:
     """Makes the jobs of this node's workers."""
 
     def __init__(
-        self, config: Config, directory: Directory, folder: Folder, grants: Grants, row_key: bytes
+        self, config: Config, directory: Directory, folder: Folder, judging: Judging, row_key: bytes
     ) -> None:
         self._config = config
         self._directory = directory
         self._folder = folder
-        self._grants = grants
+        self._judging = judging
         self._row_key = row_key
 
     def job(self, live: LiveSession, role: Role) -> ContributorJob | MemberJob | RecipientJob:
@@ -65,8 +65,8 @@ class Jobs:
         if live.roster is None:
             raise Fault("session-refused", "there is no roster that a job could be for")
         leaf = plans.own_data_leaf(live.plan, self._directory.own.account)
-        dataset = self._config.dataset(self._grants.dataset_of(leaf))
-        table, _ = self._grants.terms_of_leaf(leaf)
+        dataset = self._config.dataset(self._judging.dataset_of(leaf))
+        table, _ = self._judging.terms_of_leaf(leaf)
         accepted = table.leakage == "accept"
         limits = OwnerLimits(
             noise_floor=0.0 if accepted else max(table.noise_min, privacy.NOISE_FLOOR),

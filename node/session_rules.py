@@ -84,7 +84,7 @@ def check_grants(house: House, plan: Plan, algorithm: bytes) -> None:
     for leaf in plans.leaves_of(plan, house.directory.own.account):
         house.grants.require_alive(leaf, algorithm)
         request = negotiations.granted_request(house.engine.db, leaf, algorithm)
-        failed = [each for each in house.grants.judge(request) if not each.passed]
+        failed = house.judging.judge_given(request).failures
         if failed:
             raise Fault("terms-refused", "; ".join(each.sentence for each in failed))
 
@@ -202,12 +202,12 @@ def spend(house: House, tx: Transaction, live: LiveSession, roster: Roster) -> N
     if len(aligned.row_keys) != aligned.rows * ROW_KEY_BYTES:
         raise RemoteProtocolError("the worker has not named each of its rows for the ledger")
     leaf = plans.own_data_leaf(live.plan, house.directory.own.account)
-    table, _ = house.grants.terms_of_leaf(leaf)
+    table, _ = house.judging.terms_of_leaf(leaf)
     _bind_lineage(tx, live, aligned)
     spending = Spending(
         session=live.session,
         task=live.task,
-        dataset=house.grants.dataset_of(leaf),
+        dataset=house.judging.dataset_of(leaf),
         operator=house.directory.operator(live.plan.recipient) or "unknown",
         recipient=Account(live.plan.recipient),
         purpose=live.plan.algorithm.purpose,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from chain import contracts, identities, tree, views
 from chain.errors import ChainRefused
 from chain.values import SignedBy, TaskTerms
-from node import assets, attester_trust, grants, task_records
+from node import assets, attester_trust, grant_records, grants, task_records
 from node.chain_link import ChainLink
 from node.engine import Transaction
 from node.errors import Fault
@@ -107,7 +107,7 @@ class Tasks:
             )
 
     def _grant_for(self, leaf: bytes, algorithm: bytes) -> tuple[Grant, bytes]:
-        kept = grants.latest(self._engine.db, leaf, algorithm)
+        kept = grant_records.latest(self._engine.db, leaf, algorithm)
         if kept is None:
             asset = assets.find(self._engine.db, leaf)
             name = asset.name if asset else hexadecimal(leaf)
@@ -248,7 +248,7 @@ class Tasks:
 
     async def revoke(self, child: bytes, parent: bytes) -> None:
         """Afterwards the grant is void, here and on chain. Fault `grant-unknown`."""
-        kept = grants.latest(self._engine.db, child, parent)
+        kept = grant_records.latest(self._engine.db, child, parent)
         if kept is None or kept.owner != self._directory.own.account:
             raise Fault("grant-unknown", "this node has given no grant for this edge")
         key = f"revoke:{hexadecimal(child)}:{hexadecimal(parent)}:{kept.seq}"

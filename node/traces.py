@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from chain import tree
-from node import asset_story, assets, grants, ledger, negotiations, plans, session_records
-from node.grants import KeptGrant
+from node import asset_story, assets, grant_records, ledger, negotiations, plans, session_records
+from node.grant_records import KeptGrant
 from node.house import House
 from node.negotiations import Negotiation
 from protocol import terms_table
@@ -27,7 +27,7 @@ def asset(house: House, cdt: bytes) -> dict[str, Any]:
         "type": found.kind,
         "owner": name(found.owner),
         "requests": [_request(house, each) for each in _requests(house, cdt)],
-        "grants": [_grant(house, each) for each in grants.every(db) if each.child == cdt],
+        "grants": [_grant(house, each) for each in grant_records.every(db) if each.child == cdt],
         "uses": [_use(house, use) for use in tree.uses_of(db, cdt)],
         "prices": [each for each in prices(house) if each["type"] == found.kind],
     }

@@ -4,10 +4,10 @@ import json
 import secrets
 from typing import Any
 
-from node import assets, grants, negotiations
+from node import assets, grant_records, negotiations
 from node.api.rooms import Rooms
 from node.errors import Fault
-from node.grants import KeptGrant
+from node.grant_records import KeptGrant
 from node.negotiations import Negotiation
 from node.publishing import price_of
 from node.rpc import Method, Parameters
@@ -129,15 +129,15 @@ class ContractMethods:
         if not asked:
             raise Fault("negotiation-unknown", "nobody has asked this node for that edge")
         request = codec.decode(asked[0].request, ContractRequest)
-        findings = self._rooms.house.grants.judge(request)
+        judgement = self._rooms.house.judging.judge_given(request)
         return {
-            "permitted": all(each.passed for each in findings),
-            "findings": negotiations.plain(findings),
+            "verdict": judgement.verdict,
+            "findings": negotiations.plain(judgement.findings),
         }
 
     async def grants(self, _: Parameters) -> list[dict[str, Any]]:
         """Every signed grant that this node gave or holds."""
-        return [self._grant(each) for each in grants.every(self._db)]
+        return [self._grant(each) for each in grant_records.every(self._db)]
 
     async def revoke(self, given: Edge) -> dict[str, Any]:
         """The grant is void: sessions under it stop at once, the chain follows."""

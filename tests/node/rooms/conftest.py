@@ -18,6 +18,7 @@ from node.engine import Engine
 from node.errors import Fault
 from node.grants import Grants
 from node.host import PeerStatus
+from node.judging import Judging
 from node.keys import PeerKey
 from node.negotiations import Negotiations
 from node.signer import Signer
@@ -127,6 +128,7 @@ class Node:
     host: MemoryHost
     exchange: DocumentExchange
     catalogue: Catalogue
+    judging: Judging
     grants: Grants
     negotiations: Negotiations
 
@@ -187,12 +189,13 @@ def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dic
         host = MemoryHost(network, key.peer_id)
         exchange = DocumentExchange(engine, host, directory)
         catalogue = Catalogue(engine, host, directory, key, exchange)
-        grants = Grants(engine, directory, config, config.chain)
+        judging = Judging(engine, directory, config)
+        grants = Grants(engine, directory, judging, config.chain)
         registry = typed_data.registry_domain(31337, config.chain.registry)
         grants.signer = Signer(
             local, registry, typed_data.market_domain(31337, config.chain.market)
         )
-        negotiations = Negotiations(engine, host, directory, exchange, grants)
+        negotiations = Negotiations(engine, host, directory, exchange, judging, grants)
         made[name] = Node(
             name,
             key,
@@ -203,6 +206,7 @@ def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dic
             host,
             exchange,
             catalogue,
+            judging,
             grants,
             negotiations,
         )

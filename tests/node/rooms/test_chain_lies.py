@@ -13,7 +13,7 @@ from chain.events import Place
 from chain.follower import forget
 from chain.values import TaskTerms
 from mpc import operations
-from node import chain_events, grants, ledger, plans, session_rules, task_records
+from node import chain_events, grant_records, ledger, plans, session_rules, task_records
 from node.attestations import Attestations
 from node.errors import Fault
 from node.workers.messages import Aligned
@@ -76,6 +76,7 @@ class Scene:
         self.house = SimpleNamespace(
             engine=self.bank.engine,
             directory=self.bank.directory,
+            judging=self.bank.judging,
             grants=self.bank.grants,
             attestations=self.attestations,
         )
@@ -160,7 +161,7 @@ class Scene:
             session_rules.count_uses(self.house, tx, self.live(answer))
 
     def counted(self):
-        return {each.uses_counted for each in grants.every(self.db)}
+        return {each.uses_counted for each in grant_records.every(self.db)}
 
 
 @pytest.fixture
@@ -376,7 +377,7 @@ async def test_a_replayed_older_grant_brings_back_no_terms_and_no_uses(scene) ->
     scene.count(scene.signed())
     scene.grant(leaf, 2, max_uses=1)
     scene.grant(leaf, 1, max_uses=50)
-    kept = grants.latest(scene.db, leaf, TOP)
+    kept = grant_records.latest(scene.db, leaf, TOP)
     assert (kept.seq, kept.terms.max_uses) == (2, 1)
     scene.open(OTHER_TASK)
     scene.say_attested(OTHER_TASK)

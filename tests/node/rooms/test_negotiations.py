@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from mpc import operations
-from node import assets, grants, negotiations
+from node import assets, grant_records, grants, judging, negotiations
 from node.errors import Fault
 from node.negotiations import DEADLINE_S
 from protocol import codec
@@ -149,8 +149,8 @@ async def test_what_the_terms_allow_is_granted_by_a_signature(nodes, autojump_cl
     b, c = nodes["bank-b"], nodes["fintech-c"]
     request = request_for(nodes, DATA["bank-b"])
     assert await settle(nodes, request) is State.FINALIZED
-    held = grants.latest(c.engine.db, DATA["bank-b"], ALGORITHM)
-    given = grants.latest(b.engine.db, DATA["bank-b"], ALGORITHM)
+    held = grant_records.latest(c.engine.db, DATA["bank-b"], ALGORITHM)
+    given = grant_records.latest(b.engine.db, DATA["bank-b"], ALGORITHM)
     assert held is not None
     assert given is not None
     assert (held.body, held.signature) == (given.body, given.signature)
@@ -171,7 +171,7 @@ async def test_what_the_terms_forbid_is_refused_naming_each_constraint(
     assert {"cdt:parameter.width", "cdt:noise"} <= {
         each["operand"] for each in msgspec.json.decode(found.findings)
     }
-    assert grants.every(b.engine.db) == grants.every(c.engine.db) == []
+    assert grant_records.every(b.engine.db) == grant_records.every(c.engine.db) == []
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -186,7 +186,7 @@ async def test_whatever_is_lost_both_sides_agree_in_the_end(
     provider = negotiations.find(nodes["bank-b"].engine.db, request.process)
     assert provider is not None
     assert provider.state is State.FINALIZED
-    assert len(grants.every(nodes["bank-b"].engine.db)) == 1
+    assert len(grant_records.every(nodes["bank-b"].engine.db)) == 1
 
 
 async def test_a_consumer_that_never_confirms_is_given_up(nodes, autojump_clock) -> None:
@@ -233,7 +233,7 @@ async def test_the_request_itself_is_judged(
     nodes, autojump_clock, changes: dict, operand: str
 ) -> None:
     everybody_knows(nodes, algorithm(nodes))
-    findings = nodes["bank-b"].grants.judge(request_for(nodes, DATA["bank-b"], **changes))
+    findings = nodes["bank-b"].judging.judge(request_for(nodes, DATA["bank-b"], **changes)).findings
     assert [each.operand for each in findings if not each.passed] == [operand]
 
 
@@ -245,8 +245,8 @@ async def test_other_code_than_the_installed_is_refused(nodes, autojump_clock) -
         parent.algorithm, workflow=(msgspec.structs.replace(first, code="0x" + "9" * 64), *rest)
     )
     everybody_knows(nodes, msgspec.structs.replace(parent, algorithm=changed))
-    findings = nodes["bank-a"].grants.judge(request_for(nodes, DATA["bank-a"]))
-    assert [each.operand for each in findings if not each.passed] == [grants.CODE]
+    findings = nodes["bank-a"].judging.judge(request_for(nodes, DATA["bank-a"])).findings
+    assert [each.operand for each in findings if not each.passed] == [judging.CODE]
 
 
 async def test_a_peer_cannot_ask_in_anothers_name(nodes, autojump_clock) -> None:
@@ -258,7 +258,7 @@ async def test_a_peer_cannot_ask_in_anothers_name(nodes, autojump_clock) -> None
     )
     with pytest.raises(RemoteProtocolError):
         codec.decode(answer, ContractAgreement)
-    assert grants.every(b.engine.db) == []
+    assert grant_records.every(b.engine.db) == []
 
 
 async def test_another_request_under_a_known_process_is_refused(nodes, autojump_clock) -> None:

@@ -21,7 +21,7 @@ from chain.values import TaskTerms
 from mpc import operations
 from node import (
     assets,
-    grants,
+    judging,
     ledger,
     negotiations,
     plans,
@@ -348,10 +348,11 @@ def house_of(node, path: Path) -> House:
         directory=node.directory,
         folder=folder,
         key=node.key,
+        judging=node.judging,
         grants=node.grants,
         attestations=Attestations(node.engine, node.host, node.directory, config, chain),
         receipts=receipts,
-        jobs=StubbornJobs(config, node.directory, folder, node.grants, key),
+        jobs=StubbornJobs(config, node.directory, folder, node.judging, key),
         row_key=key,
     )
 
@@ -582,7 +583,7 @@ async def test_an_owner_that_revoked_is_not_talked_into_another_grant(world) -> 
     revoke(world.nodes["bank-b"], DATA["bank-b"])
     answer = await negotiated(world.nodes, "bank-b", DATA["bank-b"])
     assert isinstance(answer, ContractTermination)
-    assert [reason.operand for reason in answer.reasons] == [grants.REVOKED]
+    assert [reason.operand for reason in answer.reasons] == [judging.REVOKED]
 
 
 async def test_asking_again_gives_no_more_uses_than_the_terms(world) -> None:
