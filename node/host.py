@@ -27,7 +27,7 @@ from node.libp2p_guard import EVERYBODY, Guard, GuardedStream, Limits, open_guar
 from node.log import get_logger
 from node.peers import PeerRefused, PeerStatus, PeerTimeout, PeerUnreachable
 from node.standing import BAN_AT, AuthorRate, Standing
-from node.streams import FRAME_LIMIT, StreamBroken, answer, ask
+from node.streams import FRAME_LIMIT, ByteStream, StreamBroken, answer, ask, reset
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import PeerId
 from protocol.messages import topic
@@ -50,6 +50,7 @@ STRANGER_LINES_BURST = 30.0
 DEFAULT_LIMITS = Limits()
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
+StreamHandler = Callable[[PeerId, ByteStream], Awaitable[None]]
 Check = Callable[[PeerId, bytes], bool]
 Receive = Callable[[PeerId, bytes], Awaitable[None]]
 
@@ -135,15 +136,28 @@ class Host:
         logged as our own failure. A second call replaces the handler.
         """
 
+        async def serve_one(peer_id: PeerId, stream: ByteStream) -> None:
+            await answer(
+                stream,
+                lambda request: handler(peer_id, request),
+                request_limit=limit,
+                timeout_s=timeout_s,
+            )
+
+        self.serve_stream(protocol, serve_one)
+
+    def serve_stream(self, protocol: str, handler: StreamHandler) -> None:
+        """Streams of `protocol`, which has a framing of its own, are given to `handler`.
+
+        `handler` keeps its own deadlines and ends the stream itself, by a reset if it raises. A
+        RemoteProtocolError counts against the peer, a failure that is ours is logged. A second
+        call replaces the handler.
+        """
+
         async def serve_one(peer_id: str, stream: GuardedStream) -> None:
             self._seen(peer_id)
             try:
-                await answer(
-                    stream,
-                    lambda request: handler(PeerId(peer_id), request),
-                    request_limit=limit,
-                    timeout_s=timeout_s,
-                )
+                await handler(PeerId(peer_id), stream)
             except RemoteProtocolError as error:
                 self._penalise(peer_id, PENALTY_PROTOCOL, f"{protocol}: {error}")
             except (StreamBroken, trio.TooSlowError) as error:
@@ -152,6 +166,24 @@ class Host:
                 log.exception("handler failed", peer=peer_id, protocol=protocol)
 
         self._guard.handle(protocol, serve_one)
+
+    async def send(self, peer_id: PeerId, protocol: str, data: bytes, *, timeout_s: float) -> None:
+        """`data` was written on a stream of its own to the peer, which is to answer nothing.
+
+        Dials and raises as `request` does.
+        """
+        with trio.move_on_after(timeout_s):
+            stream = await self._open_stream(peer_id, protocol)
+            try:
+                await stream.write(data)
+                await stream.close()
+            except BaseException as error:
+                await reset(stream)
+                if isinstance(error, StreamBroken):
+                    raise PeerUnreachable(peer_id, str(error)) from error
+                raise
+            return
+        raise PeerTimeout(peer_id, protocol, timeout_s)
 
     async def publish(self, payload: bytes) -> None:
         """`payload` was given to the peers that listen to this network's topic.
