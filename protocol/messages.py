@@ -23,12 +23,16 @@ from protocol.codec import (
     Text,
     Wire,
 )
+from protocol.draw import Draw, SignedPledge
 from protocol.manifest import Address, Role
 
 DOCUMENT_PROTOCOL = "/northbund/document/1"
 NEGOTIATION_PROTOCOL = "/northbund/negotiation/1"
 ATTESTATION_PROTOCOL = "/northbund/attestation/1"
 SESSION_PROTOCOL = "/northbund/session/1"
+
+Checked = Annotated[tuple[Text, ...], msgspec.Meta(max_length=24)]
+"""What a yes rests on: each rule that was checked, in plain words. A no names its rule too."""
 
 MAX_ANNOUNCEMENT_BYTES = 16_384
 CidText = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"\A[a-z0-9]+\Z")]
@@ -125,6 +129,44 @@ class ContractTermination(Wire, frozen=True, tag="contract-termination"):
     reasons: Annotated[tuple[Reason, ...], msgspec.Meta(max_length=64)]
 
 
+class ContractOffer(Wire, frozen=True, tag="contract-offer"):
+    """Not so, but so: these values would pass, for `valid_s` seconds from its receipt.
+
+    Everything else is as it was asked. Offers of a process are numbered from 1.
+    """
+
+    process: Bytes32
+    number: U31
+    price: AmountText
+    uses: U31
+    expires: U53
+    attester: Bytes20
+    decider: Bytes20
+    valid_s: U31
+    reasons: Annotated[tuple[Reason, ...], msgspec.Meta(max_length=64)]
+
+
+class ContractAcceptance(Wire, frozen=True, tag="contract-acceptance"):
+    """Yes to the offer of this number; the grant, please."""
+
+    process: Bytes32
+    number: U31
+
+
+class ContractPending(Wire, frozen=True, tag="contract-pending"):
+    """A person decides about `reasons`, within `valid_s` seconds from now; ask again."""
+
+    process: Bytes32
+    valid_s: U31
+    reasons: Annotated[tuple[Reason, ...], msgspec.Meta(max_length=64)]
+
+
+class ContractReceived(Wire, frozen=True, tag="contract-received"):
+    """What you said unasked is kept here: your withdrawal, or your answer."""
+
+    process: Bytes32
+
+
 class ContractVerification(Wire, frozen=True, tag="contract-verification"):
     """The consumer has checked the grant's signature and holds it."""
 
@@ -161,6 +203,40 @@ class SessionProposal(Wire, frozen=True, tag="session-proposal"):
     attestation: AttestationAnswer
 
 
+class SessionPledged(Wire, frozen=True, tag="session-pledged"):
+    """An owner's yes to the proposal: its pledge for the draw, and what it has checked."""
+
+    pledge: SignedPledge
+    checked: Checked
+
+
+class SessionInquiry(Wire, frozen=True, tag="session-inquiry"):
+    """An owner asks a node of the pool: are you there, and would you sit in this session?"""
+
+    proposal: SessionProposal
+
+
+class SessionPledges(Wire, frozen=True, tag="session-pledges"):
+    """All owners' pledges by rising account: now each may reveal its nonce."""
+
+    session: Bytes32
+    pledges: Annotated[tuple[SignedPledge, ...], msgspec.Meta(min_length=1, max_length=16)]
+
+
+class SessionNonce(Wire, frozen=True, tag="session-nonce"):
+    """The nonce that this owner is committed to."""
+
+    session: Bytes32
+    nonce: Bytes32
+
+
+class SessionDraw(Wire, frozen=True, tag="session-draw"):
+    """What the committee follows from: whoever sits or brings rows starts its workers."""
+
+    proposal: SessionProposal
+    draw: Draw
+
+
 class Seat(Wire, frozen=True, tag="seat"):
     """One worker process that is ready to take part: its role and how to reach and know it."""
 
@@ -171,11 +247,12 @@ class Seat(Wire, frozen=True, tag="seat"):
 
 
 class SessionJoined(Wire, frozen=True, tag="session-joined"):
-    """Yes, with these workers."""
+    """Yes, with these workers, after these checks."""
 
     organisation: Name
     account: Bytes20
     seats: Annotated[tuple[Seat, ...], msgspec.Meta(min_length=1, max_length=4)]
+    checked: Checked
 
 
 class SessionDeclined(Wire, frozen=True, tag="session-declined"):
@@ -193,10 +270,11 @@ class ManifestOffer(Wire, frozen=True, tag="manifest-offer"):
 
 
 class ManifestSignature(Wire, frozen=True, tag="manifest-signature"):
-    """The node's Ed25519 signature over that part (as `envelope.seal` makes it)."""
+    """The node's Ed25519 signature over that part (as `envelope.seal` makes it), and why."""
 
     session: Bytes32
     signature: Bytes64
+    checked: Checked
 
 
 class ManifestSigned(Wire, frozen=True, tag="manifest-signed"):
@@ -266,3 +344,19 @@ class Acknowledged(Wire, frozen=True, tag="acknowledged"):
     """Received and acted upon."""
 
     session: Bytes32
+
+
+class Revocation(Wire, frozen=True, tag="revocation"):
+    """The owner takes back its grants of this edge up to `seq`; travels in an `envelope.Signed`."""
+
+    child: Bytes32
+    parent: Bytes32
+    seq: U31
+
+
+class RevocationNoted(Wire, frozen=True, tag="revocation-noted"):
+    """The revocation is known here, and nothing runs under that grant any more."""
+
+    child: Bytes32
+    parent: Bytes32
+    seq: U31
