@@ -1,4 +1,4 @@
-"""What the followed events add up to: assets, grants, trust, tasks and what was paid.
+"""What the followed events add up to: assets, grants, trust, tasks, payments and who speaks.
 
 Applied inside the follower's transaction, event by event in chain order; after a reorganisation
 it is made anew from the events that are left, so it cannot keep a trace of those that are gone.
@@ -31,7 +31,14 @@ TABLES: Final = (
     "chain_trusts",
     "chain_tasks",
     "chain_dues",
+    "chain_bindings",
+    "chain_organisations",
 )
+
+# As the contract declares them: more can only be an endpoint's invention.
+_MAX_NAME: Final = 64
+_MAX_DOCUMENT: Final = 96
+_MAX_PEER: Final = 64
 
 # Each of one edge under the child's present owner.
 # A revocation may come before any grant: it voids the signatures that are still in the post.
@@ -136,6 +143,31 @@ def _(event: events.Trusted, db: Database) -> None:
     else:
         sql = "DELETE FROM chain_trusts WHERE owner = ? AND attester = ?"
     db.execute(sql, [event.owner, event.attester])
+
+
+@apply.register
+def _(event: events.PeerBound, db: Database) -> None:
+    """Signatures are not checked here: that is for whoever believes them."""
+    if max(len(event.peer_id), len(event.peer_signature)) > _MAX_PEER:
+        raise RemoteProtocolError("a binding is longer than the contract takes")
+    row = db.execute("SELECT seq FROM chain_bindings WHERE account = ?", [event.account]).fetchone()
+    if row is not None and event.seq <= int(row[0]):
+        raise RemoteProtocolError("a binding does not follow the one before")
+    values = [event.account, str(event.seq), str(event.valid_until)]
+    db.execute(
+        "INSERT OR REPLACE INTO chain_bindings VALUES (?, ?, ?, ?, ?)",
+        [*values, event.peer_id, event.peer_signature],
+    )
+
+
+@apply.register
+def _(event: events.OrganisationDeclared, db: Database) -> None:
+    if len(event.name) > _MAX_NAME or len(event.document) > _MAX_DOCUMENT:
+        raise RemoteProtocolError("an organisation's record is longer than the contract takes")
+    db.execute(
+        "INSERT OR REPLACE INTO chain_organisations VALUES (?, ?, ?)",
+        [event.account, event.name, event.document],
+    )
 
 
 @apply.register

@@ -89,5 +89,12 @@ def _projection(db: Database) -> None:
             PRIMARY KEY (task, position)
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX chain_dues_child ON chain_dues (child);
+        CREATE TABLE chain_bindings (
+            account BLOB PRIMARY KEY, seq TEXT NOT NULL, valid_until TEXT NOT NULL,
+            peer_id BLOB NOT NULL, peer_signature BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE chain_organisations (
+            account BLOB PRIMARY KEY, name TEXT NOT NULL, document TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
         """
     )

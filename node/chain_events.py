@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from chain import events
 from node import assets
+from node.bindings import Bindings
 from node.catalogue import Catalogue, restore
 from node.directory import Directory
 from node.document_exchange import DocumentExchange
@@ -27,6 +28,8 @@ def apply(
     Assets that became confirmed and are this node's own are announced; documents that are
     missing are fetched.
     """
+    for account in dict.fromkeys(e.account for e in found if isinstance(e, events.PeerBound)):
+        directory.bindings.follow(tx, account)
     moved = (events.Registered, events.OwnershipTransferred)
     for cdt in dict.fromkeys(event.cdt for event in found if isinstance(event, moved)):
         asset = assets.take_from_chain(tx, cdt)
@@ -38,7 +41,7 @@ def apply(
             exchange.want(tx, cdt, asset.proof)
 
 
-def take_back(tx: Transaction) -> None:
+def take_back(tx: Transaction, bindings: Bindings) -> None:
     """Afterwards the view is that of a node to which only the events that are left were told.
 
     What this node counted, reserved or signed stays as it is: no reorganisation gives it back.
@@ -46,3 +49,4 @@ def take_back(tx: Transaction) -> None:
     for (cdt,) in tx.db.execute("SELECT cdt FROM assets ORDER BY cdt").fetchall():
         if assets.take_from_chain(tx, cdt) is None:
             restore(tx, cdt)
+    bindings.take_back(tx)

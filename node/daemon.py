@@ -18,6 +18,7 @@ from node import chain_events, log, session_records
 from node.api import table
 from node.api.rooms import Rooms
 from node.attestations import Attestations
+from node.bindings import Bindings
 from node.catalogue import Catalogue
 from node.chain_link import ChainLink
 from node.config import Chain, FolderConfig
@@ -81,10 +82,11 @@ async def _serve(configured: FolderConfig, password: Password | None) -> None:
         raise Fault("chain-not-configured", f"{folder.config_file} has no [chain]")
     started_at = time.time()
     key = load_peer_key(folder.peer_key)
-    directory = Directory.of(config, own_account(configured), key.peer_id)
     from chain.schema import MIGRATIONS  # noqa: PLC0415
 
     engine = Engine(open_store(folder.database, MIGRATIONS), time.time)
+    bindings = Bindings(engine.db, _registry(config.chain), engine.clock)
+    directory = Directory.of(config, own_account(configured), key.peer_id, bindings)
     known = {each.peer_id: each.addresses for each in directory.others}
     async with (
         open_host(key.seed, config.listen.libp2p, config.network, known) as host,
@@ -123,7 +125,10 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
     def on_events(tx: Transaction, found: "Sequence[Event]") -> None:
         chain_events.apply(tx, found, catalogue, exchange, house.directory)
 
-    link = ChainLink(house.engine, house.chain, on_events, chain_events.take_back)
+    def on_rollback(tx: Transaction) -> None:
+        chain_events.take_back(tx, house.directory.bindings)
+
+    link = ChainLink(house.engine, house.chain, on_events, on_rollback)
     return Rooms(
         house=house,
         host=host,

@@ -13,10 +13,13 @@ from chain.follower import forget
 from chain.outbox import look_again
 from chain.schema import MIGRATIONS
 from node import chain_events
+from node.bindings import Bindings
 from node.config import FolderConfig
 from node.engine import Engine
+from node.errors import Fault
 from node.folder import instance_lock
 from node.store import open_store
+from protocol.typed_data import Domain, registry_domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,15 @@ def resync(configured: FolderConfig) -> Forgotten:
         try:
             with Engine(db, time.time).transaction() as tx:
                 found = Forgotten(events=forget(db), transactions=look_again(db))
-                chain_events.take_back(tx)
+                chain_events.take_back(tx, Bindings(db, _domain(configured), time.time))
                 tx.note("chain", b"", "resync", events=found.events)
         finally:
             db.close()
     return found
+
+
+def _domain(configured: FolderConfig) -> Domain:
+    chain = configured.config.chain
+    if chain is None:
+        raise Fault("chain-not-configured", f"{configured.folder.config_file} has no [chain]")
+    return registry_domain(chain.chain_id, chain.registry)

@@ -162,9 +162,8 @@ class Sessions:
         if isinstance(live.roster, Roster):
             return {party.peer_id for party in live.roster.parties}
         accounts = live.plan.contributors | live.plan.pool | {live.plan.recipient}
-        return {
-            each.peer_id for each in self._house.directory.everybody if each.account in accounts
-        }
+        known = [self._house.directory.of_account(account) for account in accounts]
+        return {each.peer_id for each in known if each is not None}
 
     def _connected(self, peer_id: str) -> bool:
         return any(peer.connected for peer in self._host.peers() if peer.peer_id == peer_id)

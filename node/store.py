@@ -32,14 +32,38 @@ def _catalogue(db: Database) -> None:
             endpoint TEXT NOT NULL DEFAULT '', state TEXT NOT NULL,
             reason TEXT NOT NULL DEFAULT '', seen_at REAL NOT NULL
         ) STRICT;
+        CREATE INDEX assets_owner ON assets (owner, state);
+        CREATE INDEX assets_proof ON assets (proof);
         CREATE TABLE announcements (
             cdt BLOB NOT NULL, author BLOB NOT NULL, seq INTEGER NOT NULL,
             not_after INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (cdt, author)
         ) STRICT;
+        CREATE TABLE bindings (
+            account BLOB NOT NULL, source TEXT NOT NULL CHECK (source IN ('chain', 'gossip')),
+            peer_id TEXT NOT NULL, valid_until INTEGER NOT NULL, seq INTEGER NOT NULL,
+            body BLOB NOT NULL, PRIMARY KEY (account, source)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX bindings_peer ON bindings (peer_id);
         CREATE TABLE own_assets (
             cdt BLOB PRIMARY KEY, kind TEXT NOT NULL, dataset TEXT NOT NULL DEFAULT '',
             proof BLOB NOT NULL, transaction_key TEXT NOT NULL,
             published_at REAL NOT NULL
+        ) STRICT;
+        """
+    )
+
+
+@MIGRATIONS(name="0001-peers")
+def _peers(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE peer_addresses (
+            peer_id TEXT NOT NULL, address TEXT NOT NULL, source TEXT NOT NULL,
+            place INTEGER NOT NULL, told_at REAL NOT NULL, worked_at REAL NOT NULL,
+            PRIMARY KEY (peer_id, source, address)
+        ) STRICT;
+        CREATE TABLE peer_bans (
+            peer_id TEXT PRIMARY KEY, reason TEXT NOT NULL, until REAL NOT NULL
         ) STRICT;
         """
     )
@@ -137,6 +161,13 @@ def _known_grants(db: Database) -> None:
             FROM grants g;
         """
     )
+
+
+def open_memory() -> Database:
+    """A database of this node's own tables that lives as long as the process."""
+    db = Database(sqlite3.connect(":memory:", isolation_level=None))
+    MIGRATIONS.apply(db)
+    return db
 
 
 def open_store(path: Path, *further: Migrations) -> Database:

@@ -29,6 +29,18 @@ def peer_id_of(key: bytes) -> PeerId:
     return PeerId(base58.b58encode(_INLINE + key).decode())
 
 
+def peer_bytes(peer_id: str) -> bytes:
+    """The multihash bytes of `peer_id`, as contracts have them; RemoteProtocolError if none."""
+    return _INLINE + peer_key(peer_id)
+
+
+def peer_id_from(raw: bytes) -> PeerId:
+    """The peer id of these multihash bytes; RemoteProtocolError unless of an Ed25519 key."""
+    if raw[:6] != _INLINE or len(raw) != 38:
+        raise RemoteProtocolError("the bytes are not the peer id of an Ed25519 key")
+    return peer_id_of(raw[6:])
+
+
 def is_peer_id(text: str) -> bool:
     """Whether `text` is the peer id of an Ed25519 key, which every node here has."""
     try:

@@ -19,6 +19,7 @@ from chain.schema import MIGRATIONS
 from chain.sender import Sender
 from chain.values import ALGORITHM, DATA, TaskTerms
 from node import assets, chain_events, grants, task_records
+from node.bindings import Bindings
 from node.catalogue import Catalogue
 from node.config import from_table, load
 from node.directory import Directory
@@ -33,7 +34,7 @@ from protocol import codec, documents, envelope
 from protocol.documents import Metadata
 from protocol.ids import Account, hexadecimal
 from protocol.messages import Announcement, GrantTerms
-from protocol.typed_data import Grant
+from protocol.typed_data import Grant, registry_domain
 
 DECIDER = Account(b"\x05" * 20)
 TERMS = b"\x07" * 32
@@ -65,7 +66,9 @@ class View:
         }  # fmt: skip
         config = from_table(table, path.parent, "test")
         own = PeerKey(b"\x02" * 32)
-        directory = Directory.of(config, world.a, own.peer_id)
+        domain = registry_domain(chain.deployment.chain_id, chain.deployment.registry)
+        bindings = Bindings(self.db, domain, self.engine.clock)
+        directory = Directory.of(config, world.a, own.peer_id, bindings)
         host = SilentHost()
         exchange = DocumentExchange(self.engine, host, directory)
         catalogue = Catalogue(self.engine, host, directory, own, exchange)
@@ -84,7 +87,7 @@ class View:
             lambda db, found: chain_events.apply(
                 self.tx(db), found, catalogue, exchange, directory
             ),
-            on_rollback=lambda db, _: chain_events.take_back(self.tx(db)),
+            on_rollback=lambda db, _: chain_events.take_back(self.tx(db), bindings),
             poll_s=0.01,
         )
 

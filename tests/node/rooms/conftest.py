@@ -10,6 +10,7 @@ from eth_account import Account as Accounts
 
 from chain.schema import MIGRATIONS
 from node import assets
+from node.bindings import Bindings
 from node.catalogue import Catalogue
 from node.config import Config, from_table
 from node.directory import Directory
@@ -184,14 +185,15 @@ def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dic
     for (name, key, local), (_, _, account) in zip(who, public, strict=True):
         config = from_table(table_of(name, public), tmp_path, name)
         assert config.chain is not None
-        directory = Directory.of(config, account, key.peer_id)
         engine = Engine(open_store(tmp_path / f"{name}.sqlite3", MIGRATIONS), trio_clock)
+        registry = typed_data.registry_domain(31337, config.chain.registry)
+        bindings = Bindings(engine.db, registry, engine.clock)
+        directory = Directory.of(config, account, key.peer_id, bindings)
         host = MemoryHost(network, key.peer_id)
         exchange = DocumentExchange(engine, host, directory)
         catalogue = Catalogue(engine, host, directory, key, exchange)
         judging = Judging(engine, directory, config)
         grants = Grants(engine, directory, judging, config.chain)
-        registry = typed_data.registry_domain(31337, config.chain.registry)
         grants.signer = Signer(
             local, registry, typed_data.market_domain(31337, config.chain.market)
         )

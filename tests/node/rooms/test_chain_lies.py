@@ -135,7 +135,7 @@ class Scene:
         """Every block is gone; the follower has told the node so."""
         with self.bank.engine.transaction() as tx:
             forget(tx.db)
-            chain_events.take_back(tx)
+            chain_events.take_back(tx, self.bank.directory.bindings)
         self.publish()  # what was registered is older than the reorganisation
 
     # ------------------------------------------------------------------ the attester
