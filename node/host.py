@@ -13,20 +13,22 @@ Nothing here trusts a peer's word: peer ids are proved by the Noise handshake, a
 their signature; what they say is checked by whoever serves the protocol.
 """
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from secrets import SystemRandom
 
 import trio
 
-from node.addresses import dialable, endpoint, port_in_use, probe
+from node.addresses import dialable, port_in_use, probe
 from node.admission import Admission
+from node.dialling import Dialling
 from node.errors import Fault
 from node.libp2p_guard import EVERYBODY, Guard, GuardedStream, Limits, open_guard
+from node.liveness import Liveness
 from node.log import get_logger
+from node.peer_store import PeerStore, Source
+from node.peer_table import PeerTable
 from node.peers import PeerRefused, PeerStatus, PeerTimeout, PeerUnreachable
-from node.standing import BAN_AT, AuthorRate, Standing
+from node.standing import BAN_S, AuthorRate, Ban, Standing
 from node.streams import FRAME_LIMIT, ByteStream, StreamBroken, answer, ask, reset
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import PeerId
@@ -37,8 +39,6 @@ __all__ = ["Host", "PeerRefused", "PeerStatus", "PeerTimeout", "PeerUnreachable"
 
 log = get_logger("node.host")
 
-BACK_OFF_FIRST_S = 0.25
-BACK_OFF_MOST_S = 30.0
 STEADY_AFTER_S = 5.0
 HANDLER_TIMEOUT_S = 30.0
 PENALTY_PROTOCOL = 20.0
@@ -55,38 +55,41 @@ Check = Callable[[PeerId, bytes], bool]
 Receive = Callable[[PeerId, bytes], Awaitable[None]]
 
 
-class _Peer:
-    """One peer's mutable state; `changed` is replaced each time that it is set."""
-
-    def __init__(self) -> None:
-        self.addresses: tuple[str, ...] = ()
-        self.known = False
-        self.changed = trio.Event()
-        self.dialling = trio.Lock()
-        self.failures = 0
-        self.last_seen: float | None = None
-        self.connected_at: float | None = None
-        self.round_trip_s: float | None = None
-        self.last_error = "it closed the connection"
-
-
 class Host:
     """One libp2p host with requests, served protocols and one topic. Made by `open_host`."""
 
     def __init__(
-        self, guard: Guard, nursery: trio.Nursery, limits: Limits, admission: Admission
+        self,
+        guard: Guard,
+        nursery: trio.Nursery,
+        limits: Limits,
+        admission: Admission,
+        store: PeerStore,
     ) -> None:
         self._guard = guard
-        self._limits = limits
         self._admission = admission
         self._nursery = nursery
-        self._peers: dict[str, _Peer] = {}
-        self._standing = Standing()
-        self._random = SystemRandom()
+        self._store = store
+        self._table = PeerTable()
+        self._dialling = Dialling(guard, self._table, store, admission, limits)
+        self._liveness = Liveness(guard, self._table, limits, self._cut)
+        self._standing = _standing(store)
         self._on_connected: list[Callable[[PeerId], Awaitable[None]]] = []
         self._lines = AuthorRate(STRANGER_LINES_PER_SECOND, STRANGER_LINES_BURST)
         self._rate = AuthorRate(GOSSIP_PER_SECOND, GOSSIP_BURST)
-        self.addresses: tuple[str, ...] = ()
+        self._announced: tuple[str, ...] = ()
+        self._circuits: dict[str, tuple[str, ...]] = {}
+        self.listening: tuple[str, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where others can dial this node, with its peer id: what announcements tell.
+
+        The announced addresses if the configuration names any, else those listened on; then
+        those through relays that hold a reservation for this node.
+        """
+        direct = self._announced or self.listening
+        return direct + tuple(each for of_one in self._circuits.values() for each in of_one)
 
     @property
     def peer_id(self) -> PeerId:
@@ -107,7 +110,7 @@ class Host:
         if len(payload) > FRAME_LIMIT:
             raise LocalProtocolError(f"a request of {len(payload)} bytes is over the limit")
         with trio.move_on_after(timeout_s):
-            stream = await self._open_stream(peer_id, protocol)
+            stream = await self.open_stream(peer_id, protocol)
             try:
                 received = await ask(stream, payload)
             except StreamBroken as error:
@@ -117,7 +120,7 @@ class Host:
             except RemoteProtocolError as error:
                 self._penalise(peer_id, PENALTY_PROTOCOL, f"{protocol}: {error}")
                 raise
-            self._seen(peer_id)
+            self._table.seen(peer_id)
             return received
         raise PeerTimeout(peer_id, protocol, timeout_s)
 
@@ -155,7 +158,7 @@ class Host:
         """
 
         async def serve_one(peer_id: str, stream: GuardedStream) -> None:
-            self._seen(peer_id)
+            self._table.seen(peer_id)
             try:
                 await handler(PeerId(peer_id), stream)
             except RemoteProtocolError as error:
@@ -173,7 +176,7 @@ class Host:
         Dials and raises as `request` does.
         """
         with trio.move_on_after(timeout_s):
-            stream = await self._open_stream(peer_id, protocol)
+            stream = await self.open_stream(peer_id, protocol)
             try:
                 await stream.write(data)
                 await stream.close()
@@ -223,22 +226,43 @@ class Host:
         if not is_peer_id(peer_id):
             raise Fault("address-invalid", f"{peer_id!r} is no peer id.", peer_id=peer_id)
         cleaned = tuple(dialable(address, peer_id) for address in addresses)
-        peer = self._peer(peer_id)
+        peer = self._table.peer(peer_id)
         peer.addresses = cleaned
         if peer_id != self.peer_id and not peer.known:
             peer.known = True
-            self._nursery.start_soon(self._keep, peer_id, peer)
-        self._wake(peer)
+            self._nursery.start_soon(self._dialling.keep, peer_id, peer, self.admit)
+        peer.wake()
+
+    def learn(self, peer_id: PeerId, addresses: Iterable[str], source: Source) -> None:
+        """`source` says that `peer_id` is at `addresses`; kept over restarts, dialled when needed.
+
+        Never instead of what the configuration says, and not kept connected for it. What cannot be
+        dialled is left out; where it may lead is said in `node.dialling`.
+        """
+        if peer_id == self.peer_id or not self._store.learn(peer_id, addresses, source):
+            return
+        peer = self._table.get(peer_id)
+        if peer is not None:
+            peer.wake()
 
     def peers(self) -> list[PeerStatus]:
         """Every peer that is known, connected, or was since the start; connected ones first."""
-        now = trio.current_time()
-        found = [self._status(peer_id, peer, now) for peer_id, peer in self._peers.items()]
-        return sorted(found, key=lambda status: (not status.connected, status.peer_id))
+        return self._table.statuses(self._guard, self._standing, self._store)
 
     async def drop(self, peer_id: PeerId) -> None:
         """Every connection to the peer is cut. A known peer will be dialled again."""
         await self._guard.sever(peer_id)
+
+    def settle(self, listening: Iterable[str], announced: Iterable[str]) -> None:
+        """This node listens, and others are told `announced`, or `listening` if there are none."""
+        end = f"/p2p/{self.peer_id}"
+        self.listening = tuple(each + end for each in listening)
+        self._announced = tuple(dialable(each, self.peer_id) + end for each in announced)
+        self._dialling.settle((*listening, *announced))
+
+    async def watch(self) -> None:
+        """Cuts off whoever falls silent, for as long as the host lives."""
+        await self._liveness.watch()
 
     # --- what the guard tells
 
@@ -253,13 +277,13 @@ class Host:
 
     def connected(self, peer_id: str) -> None:
         """The peer is here, and was not just before. Told by the guard."""
-        peer = self._peer(peer_id)
+        peer = self._table.peer(peer_id)
         peer.connected_at = trio.current_time()
-        self._seen(peer_id)
+        self._table.seen(peer_id)
         self._tell("peer connected", peer_id)
         for action in self._on_connected:
             self._nursery.start_soon(self._welcome, action, peer_id)
-        self._wake(peer)
+        peer.wake()
 
     def disconnected(self, peer_id: str) -> None:
         """The peer is gone. Told by the guard.
@@ -267,148 +291,49 @@ class Host:
         A short connection counts as a failure: two nodes of which one refuses the other would
         dial without pause.
         """
-        peer = self._peer(peer_id)
+        peer = self._table.peer(peer_id)
         since = trio.current_time() - (peer.connected_at or trio.current_time())
         peer.failures = 0 if since >= STEADY_AFTER_S else peer.failures + 1
         peer.connected_at = None
         self._tell("peer disconnected", peer_id)
-        self._wake(peer)
-        self._forget_strangers()
+        peer.wake()
 
     # --- state
-
-    def _peer(self, peer_id: str) -> _Peer:
-        return self._peers.setdefault(peer_id, _Peer())
-
-    def _wake(self, peer: _Peer) -> None:
-        peer.changed.set()
-        peer.changed = trio.Event()
-
-    def _seen(self, peer_id: str) -> None:
-        self._peer(peer_id).last_seen = time.time()
-
-    def _forget_strangers(self) -> None:
-        """Peer ids are free to make: of strangers who left, only the last 1,000 are remembered."""
-        gone = [
-            peer_id
-            for peer_id, peer in self._peers.items()
-            if not peer.known and peer.connected_at is None
-        ]
-        for peer_id in gone[:-1_000]:
-            del self._peers[peer_id]
-
-    def _status(self, peer_id: str, peer: _Peer, now: float) -> PeerStatus:
-        ban = self._standing.ban(peer_id, now)
-        remote = self._guard.remote_address(peer_id)
-        return PeerStatus(
-            peer_id=PeerId(peer_id),
-            address=remote or next(iter(peer.addresses), ""),
-            connected=remote is not None,
-            last_seen=peer.last_seen,
-            failures=0 if remote else peer.failures,
-            known=peer.known,
-            round_trip_s=peer.round_trip_s,
-            penalty=BAN_AT if ban else self._standing.penalty(peer_id, now),
-            banned=ban.reason if ban else None,
-        )
 
     def _penalise(self, peer_id: str, points: float, reason: str) -> None:
         self._tell("peer misbehaved", peer_id, reason=reason[:300])
         if self._standing.penalise(peer_id, points, reason[:300], trio.current_time()):
             self._tell("peer banned", peer_id, reason=reason[:300])
+            self._store.ban(peer_id, reason[:300], BAN_S)
             self._nursery.start_soon(self._guard.sever, peer_id)
 
     def _tell(self, event: str, peer_id: str, **values: str) -> None:
         """Logged, unless strangers cause it too often: identities are free, disks are not."""
-        peer = self._peers.get(peer_id)
-        known = peer is not None and peer.known
+        known = self._table.is_known(peer_id)
         if known or self._lines.allows(event, trio.current_time()):
             log.info(event, peer=peer_id, known=known, **values)
 
+    def _cut(self, peer_id: str, reason: str) -> None:
+        self._tell("peer cut off", peer_id, reason=reason)
+
     # --- tasks
 
-    async def _open_stream(self, peer_id: PeerId, protocol: str) -> GuardedStream:
-        """A stream to the peer; a second try if the connection turned out to be broken."""
-        await self._reach(peer_id)
+    async def open_stream(self, peer_id: PeerId, protocol: str) -> GuardedStream:
+        """A stream to the peer; a second try if the connection turned out to be broken.
+
+        PeerUnreachable, PeerRefused. Its deadline and its end are the caller's.
+        """
+        await self._dialling.reach(peer_id)
         try:
             return await self._guard.open_stream(peer_id, protocol)
         except StreamBroken as error:
             if self._guard.is_connected(peer_id):
                 raise PeerRefused(peer_id, protocol, str(error)) from error
-        await self._reach(peer_id)
+        await self._dialling.reach(peer_id)
         try:
             return await self._guard.open_stream(peer_id, protocol)
         except StreamBroken as error:
             raise PeerUnreachable(peer_id, str(error)) from error
-
-    async def _reach(self, peer_id: PeerId) -> None:
-        if self._guard.is_connected(peer_id):
-            return
-        peer = self._peers.get(peer_id)
-        if peer is None or not peer.addresses:
-            raise PeerUnreachable(peer_id, "no address of it is known")
-        if not await self._dial(peer_id, peer):
-            raise PeerUnreachable(peer_id, peer.last_error)
-
-    async def _dial(self, peer_id: str, peer: _Peer) -> bool:
-        """Tries each address in turn; True once the peer is connected."""
-        async with peer.dialling:
-            for address in peer.addresses:
-                if self._guard.is_connected(peer_id):
-                    return True
-                refused = self._admission.refuse_address(endpoint(address)[0])
-                if refused is not None:
-                    peer.last_error = refused
-                    continue
-                with trio.move_on_after(self._limits.dial_timeout_s) as scope:
-                    try:
-                        await self._guard.dial(peer_id, address)
-                    except StreamBroken as error:
-                        peer.last_error = str(error)
-                if scope.cancelled_caught:
-                    peer.last_error = f"{address} did not answer in time"
-            return self._guard.is_connected(peer_id)
-
-    async def _keep(self, peer_id: str, peer: _Peer) -> None:
-        """Dials `peer` whenever it is not connected, for as long as the host lives."""
-        while True:
-            changed = peer.changed
-            if self._guard.is_connected(peer_id):
-                await changed.wait()
-                continue
-            if peer.failures:
-                with trio.move_on_after(self._back_off_s(peer.failures)):
-                    await changed.wait()
-            if self._guard.is_connected(peer_id):
-                continue
-            if self.admit(peer_id) is not None or not await self._dial(peer_id, peer):
-                peer.failures += 1
-
-    def _back_off_s(self, failures: int) -> float:
-        wait_s = min(BACK_OFF_MOST_S, BACK_OFF_FIRST_S * 2.0 ** min(failures - 1, 16))
-        return wait_s * self._random.uniform(0.5, 1.5)
-
-    async def watch(self) -> None:
-        """Pings every connected peer every `ping_interval_s` or so, and cuts off the silent."""
-        while True:
-            await trio.sleep(self._limits.ping_interval_s * self._random.uniform(0.8, 1.2))
-            for peer_id in self._guard.connected():
-                self._nursery.start_soon(self._check_alive, peer_id)
-
-    async def _check_alive(self, peer_id: str) -> None:
-        """A peer that said anything since the question is alive, if it is too busy to answer."""
-        asked = trio.current_time()
-        reason = f"nothing heard for {self._limits.ping_timeout_s:g} s"
-        with trio.move_on_after(self._limits.ping_timeout_s):
-            try:
-                self._peer(peer_id).round_trip_s = await self._guard.ping(peer_id)
-            except (StreamBroken, RemoteProtocolError) as error:
-                reason = str(error)
-        if self._guard.heard_at(peer_id) >= asked:
-            self._seen(peer_id)
-        elif self._guard.is_connected(peer_id):
-            self._tell("peer cut off", peer_id, reason=reason)
-            await self._guard.sever(peer_id)
 
     async def _welcome(self, action: Callable[[PeerId], Awaitable[None]], peer_id: str) -> None:
         try:
@@ -444,14 +369,18 @@ async def open_host(
     network_key: bytes | None = None,
     limits: Limits = DEFAULT_LIMITS,
     admission: Admission = EVERYBODY,
+    announce: Iterable[str] = (),
+    store: PeerStore | None = None,
 ) -> AsyncIterator[Host]:
     """A host that listens and keeps its connections until the block ends; then no socket is open.
 
     `private_key` is a 32-byte Ed25519 seed, `listen` one or more multiaddrs like
     `/ip4/127.0.0.1/tcp/4001` (port 0: any), `network` the name in the topic, `known` the
     addresses of the peers to stay connected with, `network_key` 32 secret bytes of a closed
-    network, `admission` who may connect. Fault "port-in-use" or "address-invalid". An exception
-    of the block comes out as it is, not in the groups of the many nurseries below.
+    network, `admission` who may connect, `announce` the addresses to tell others if they are not
+    those that are listened on, `store` what survives a restart (None: nothing does). Fault
+    "port-in-use" or "address-invalid". An exception of the block comes out as it is, not in the
+    groups of the many nurseries below.
     """
     addresses = [listen] if isinstance(listen, str) else list(listen)
     for address in addresses:
@@ -463,10 +392,10 @@ async def open_host(
         ) as guard,
         trio.open_nursery() as nursery,
     ):
-        host = Host(guard, nursery, limits, admission)
+        host = Host(guard, nursery, limits, admission, store or PeerStore())
         up = await guard.listen(addresses, host)
         if up:
-            host.addresses = tuple(f"{address}/p2p/{guard.peer_id}" for address in up)
+            host.settle(up, announce)
             nursery.start_soon(host.watch)
             for peer_id, known_addresses in (known or {}).items():
                 host.know(peer_id, known_addresses)
@@ -480,3 +409,11 @@ async def open_host(
         raise failure
     if not up:
         raise port_in_use(addresses[0])
+
+
+def _standing(store: PeerStore) -> Standing:
+    """The bans that were in force when the node stopped are in force again."""
+    standing, now = Standing(), trio.current_time()
+    for ban in store.bans():
+        standing.restore(Ban(ban.peer_id, ban.reason, now + ban.until))
+    return standing

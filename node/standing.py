@@ -53,11 +53,15 @@ class Standing:
             return None
         self._records.pop(peer_id, None)
         ban = Ban(peer_id, reason, now + BAN_S)
-        self._bans[peer_id] = ban
-        self._bans.move_to_end(peer_id)
+        self.restore(ban)
+        return ban
+
+    def restore(self, ban: Ban) -> None:
+        """`ban` is in force, whatever its peer did."""
+        self._bans[ban.peer_id] = ban
+        self._bans.move_to_end(ban.peer_id)
         if len(self._bans) > TABLE_LIMIT:
             self._bans.popitem(last=False)
-        return ban
 
     def penalty(self, peer_id: str, now: float) -> float:
         """The points of `peer_id`, halved every HALF_LIFE_S."""

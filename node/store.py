@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
+from node import asset_words
 from node.errors import Fault
 
 MIGRATIONS = Migrations("node")
@@ -25,12 +26,14 @@ def _catalogue(db: Database) -> None:
             proof BLOB PRIMARY KEY, body BLOB NOT NULL, stored_at REAL NOT NULL
         ) STRICT;
         CREATE TABLE assets (
-            cdt BLOB PRIMARY KEY, owner BLOB NOT NULL, creator BLOB NOT NULL,
-            kind TEXT NOT NULL, proof BLOB NOT NULL,
+            id INTEGER PRIMARY KEY, cdt BLOB NOT NULL UNIQUE, owner BLOB NOT NULL,
+            creator BLOB NOT NULL, kind TEXT NOT NULL, proof BLOB NOT NULL,
             children BLOB NOT NULL, epoch INTEGER NOT NULL DEFAULT 0,
             salt TEXT NOT NULL DEFAULT '0', name TEXT NOT NULL DEFAULT '',
             endpoint TEXT NOT NULL DEFAULT '', state TEXT NOT NULL,
-            reason TEXT NOT NULL DEFAULT '', seen_at REAL NOT NULL
+            reason TEXT NOT NULL DEFAULT '', withdrawn INTEGER NOT NULL DEFAULT 0,
+            seen_at REAL NOT NULL, title TEXT NOT NULL DEFAULT '', body TEXT NOT NULL DEFAULT '',
+            terms TEXT NOT NULL DEFAULT ''
         ) STRICT;
         CREATE INDEX assets_owner ON assets (owner, state);
         CREATE INDEX assets_proof ON assets (proof);
@@ -49,8 +52,12 @@ def _catalogue(db: Database) -> None:
             proof BLOB NOT NULL, transaction_key TEXT NOT NULL,
             published_at REAL NOT NULL
         ) STRICT;
+        CREATE TABLE withdrawals (
+            cdt BLOB PRIMARY KEY, owner BLOB NOT NULL, at REAL NOT NULL
+        ) STRICT;
         """
     )
+    db.executescript(asset_words.SCHEMA)
 
 
 @MIGRATIONS(name="0001-peers")
@@ -84,8 +91,10 @@ def _negotiations(db: Database) -> None:
         CREATE TABLE grants (
             child BLOB NOT NULL, parent BLOB NOT NULL, seq INTEGER NOT NULL, owner BLOB NOT NULL,
             body BLOB NOT NULL, signature BLOB NOT NULL, uses_counted INTEGER NOT NULL DEFAULT 0,
-            revoked INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (child, parent, seq)
+            revoked INTEGER NOT NULL DEFAULT 0, waived TEXT NOT NULL DEFAULT '',
+            PRIMARY KEY (child, parent, seq)
         ) STRICT;
+        CREATE TABLE given_terms (hash BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
         """
     )
 
@@ -157,7 +166,7 @@ def _known_grants(db: Database) -> None:
                 max(revoked, EXISTS (
                     SELECT 1 FROM chain_grants c WHERE c.child = g.child AND c.parent = g.parent
                         AND NOT c.live AND c.seq >= g.seq
-                )) AS revoked
+                )) AS revoked, waived
             FROM grants g;
         """
     )
