@@ -14,6 +14,8 @@ import msgspec
 
 from node.config_reading import prepare, sentence_of
 from node.errors import Fault, nearest
+from protocol import terms_table
+from protocol.ids import Account
 from protocol.terms_table import TermsTable
 
 if TYPE_CHECKING:
@@ -87,12 +89,30 @@ def _check_terms(
     table: Mapping[str, Any], where: str, config: "Config", base: Path, source: str
 ) -> None:
     prepare(table, TermsTable, base, source, where)
+    place = f"{source}, {where}"
     try:
         terms = msgspec.convert(dict(table), TermsTable)
     except msgspec.ValidationError as error:
-        place = f"{source}, {where}"
         raise Fault("config-invalid", f"{place}: {sentence_of(error)}", file=source) from None
     for member in _PARTIES:
         stranger = next(_strangers(f"{where}, {member}", getattr(terms, member), config), None)
         if stranger is not None:
             raise Fault("config-invalid", f"{source}: {stranger}", file=source)
+    data = where.startswith("datasets")
+    build = terms_table.for_data if data else terms_table.for_compute
+    try:
+        read = terms_table.read(table, data=data)
+        build(read, _accounts(config), terms_table.until(read, _ANY_TIME))
+    except terms_table.TermsTableError as error:
+        raise Fault("config-invalid", f"{place}, {error}", file=source) from None
+
+
+_ANY_TIME = 0.0
+"""What terms mean does not hang on when they are published."""
+
+
+def _accounts(config: "Config") -> dict[str, Account]:
+    """name -> account. This node's own stands in the keystore: here any account does for it."""
+    return {each.name: each.account for each in config.organisations} | {
+        config.name: Account(bytes(20))
+    }

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 
+import msgspec
 from sqlite_utils import Database
 
+from node.engine import Transaction
+from node.errors import Fault
 from node.rows import first, select
-from protocol import codec
+from protocol import codec, documents
+from protocol.ids import Digest
 from protocol.messages import GrantTerms
+from protocol.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,17 @@ class KeptGrant:
     signature: bytes
     uses_counted: int
     revoked: int
+    waived: str
 
     @property
     def terms(self) -> GrantTerms:
         """What the signature covers."""
         return codec.decode(self.body, GrantTerms)
+
+    @property
+    def waived_operands(self) -> frozenset[str]:
+        """The operands that a person let pass when the grant was given."""
+        return frozenset(self.waived.split())
 
 
 def every(db: Database) -> list[KeptGrant]:
@@ -44,6 +55,22 @@ def latest(db: Database, child: bytes, parent: bytes) -> KeptGrant | None:
         "known_grants WHERE child = ? AND parent = ? ORDER BY seq DESC",
         [child, parent],
     )
+
+
+def keep_terms(tx: Transaction, terms: Terms) -> Digest:
+    """Afterwards the terms are kept under their hash, which a grant's signature covers."""
+    digest = documents.terms_hash(terms)
+    body = msgspec.json.encode(terms)
+    tx.db.execute("INSERT OR IGNORE INTO given_terms VALUES (?, ?)", [digest, body])
+    return digest
+
+
+def terms_given(db: Database, kept: KeptGrant) -> Terms:
+    """The terms that the grant was given under; Fault `grant-unusable` if they are not here."""
+    row = db.execute("SELECT body FROM given_terms WHERE hash = ?", [kept.terms.terms]).fetchone()
+    if row is None:
+        raise Fault("grant-unusable", "the terms that this grant was given under are not kept here")
+    return msgspec.json.decode(row[0], type=Terms)
 
 
 def uses_of_edge(db: Database, child: bytes, parent: bytes) -> int:

@@ -1,5 +1,7 @@
 """Grants: the owner's signed yes for one edge, given after it was judged, kept by both sides."""
 
+from collections.abc import Collection
+
 from sqlite_utils import Database
 
 from node import assets, grant_records
@@ -10,7 +12,7 @@ from node.errors import Fault
 from node.grant_records import KeptGrant
 from node.judging import Judging
 from node.signer import Signer
-from protocol import codec, documents, typed_data
+from protocol import codec, typed_data
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import Account
 from protocol.messages import ContractAgreement, ContractRequest, GrantTerms
@@ -51,10 +53,13 @@ class Grants:
         self._chain = chain
         self.signer: Signer | None = None
 
-    def give(self, tx: Transaction, request: ContractRequest) -> ContractAgreement:
+    def give(
+        self, tx: Transaction, request: ContractRequest, waived: Collection[str] = ()
+    ) -> ContractAgreement:
         """Afterwards a grant for exactly this request is signed and kept; judge it before.
 
-        Fault `daemon-starting` while the account is still locked.
+        The terms and the operands that a person `waived` are kept with it: a run is judged by
+        them. Fault `daemon-starting` while the account is still locked.
         """
         if self.signer is None:
             raise Fault("daemon-starting", "the account is not unlocked yet")
@@ -63,7 +68,7 @@ class Grants:
         grant = GrantTerms(
             child=request.child,
             parent=request.parent,
-            terms=documents.terms_hash(terms),
+            terms=grant_records.keep_terms(tx, terms),
             owner=self._directory.own.account,
             epoch=child.epoch,
             consumer=request.consumer,
@@ -78,7 +83,7 @@ class Grants:
             seq=self._next_seq(tx.db, request.child, request.parent),
         )
         signature = self.signer.sign(self.signer.registry, typed(grant))
-        self.keep(tx, grant, signature)
+        self.keep(tx, grant, signature, waived)
         return ContractAgreement(process=request.process, grant=grant, signature=signature)
 
     def check(
@@ -110,12 +115,17 @@ class Grants:
         if signer != owner:
             raise RemoteProtocolError("the grant is not signed by the asset's owner")
 
-    def keep(self, tx: Transaction, grant: GrantTerms, signature: bytes) -> None:
+    def keep(
+        self, tx: Transaction, grant: GrantTerms, signature: bytes, waived: Collection[str] = ()
+    ) -> None:
         """Afterwards the signed grant is kept; the same one twice changes nothing."""
         tx.db.execute(
-            "INSERT OR IGNORE INTO grants (child, parent, seq, owner, body, signature) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            [grant.child, grant.parent, grant.seq, grant.owner, codec.encode(grant), signature],
+            "INSERT OR IGNORE INTO grants (child, parent, seq, owner, body, signature, waived) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                *(grant.child, grant.parent, grant.seq, grant.owner),
+                *(codec.encode(grant), signature, " ".join(sorted(waived))),
+            ],
         )
 
     def count_use(self, tx: Transaction, child: bytes, parent: bytes) -> None:

@@ -4,9 +4,8 @@ What decides is this node's own configuration of today, its own view of the chai
 installed code; never what the publisher of the algorithm says of itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from mpc import operations
 from node import assets, grant_records
@@ -15,34 +14,18 @@ from node.config import Config
 from node.directory import Directory
 from node.engine import Engine
 from node.errors import Fault
+from node.grant_records import KeptGrant
 from protocol import privacy, terms_table
 from protocol.contract_request import facts_of, step_for
 from protocol.documents import Algorithm, Metadata, Step
 from protocol.errors import RemoteProtocolError
 from protocol.ids import from_hexadecimal, hexadecimal
+from protocol.judgement import Judgement, judged, nearest
 from protocol.messages import ContractRequest
-from protocol.terms import USES, Finding, Terms, evaluate
+from protocol.terms import CODE, EXPIRY, USES, Constraint, Finding, Scalar, Terms, evaluate
 from protocol.terms_table import TermsTable
 
-DAY_S = 86_400
-CODE = "cdt:code"
-POOL = "cdt:pool"
 REVOKED = "cdt:revoked"
-
-Verdict = Literal["permit", "refuse"]
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A finding for each constraint and each floor, and what follows from them."""
-
-    findings: tuple[Finding, ...]
-    verdict: Verdict
-
-    @property
-    def failures(self) -> tuple[Finding, ...]:
-        """The findings that failed, in the order of the terms."""
-        return tuple(finding for finding in self.findings if not finding.passed)
 
 
 class Judging:
@@ -53,55 +36,87 @@ class Judging:
         self._directory = directory
         self._config = config
 
-    def judge(self, request: ContractRequest) -> Judgement:
+    def judge(self, request: ContractRequest, waived: Collection[str] = frozenset()) -> Judgement:
         """What this node's terms of today say of a new request.
 
-        Fault if the child is not this node's own, or the parent is not confirmed here yet.
-        RemoteProtocolError if the parent says nothing of the child or belongs to somebody else.
+        `waived` are the operands that a person here has let pass for it. Fault if the child is
+        not this node's own, or the parent is not confirmed here yet. RemoteProtocolError if the
+        parent says nothing of the child or belongs to somebody else.
         """
-        return _judged((*self._examined(request), *self._examined_again(request)))
+        question = self._question(request)
+        table, terms = self.terms_of(question.child)
+        earlier, limits = self._earlier(request, table)
+        now = self._engine.clock()
+        alive = [] if request.expires > now else [_late(request, now)]
+        return judged(
+            (*evaluate(terms, question.facts).findings, *earlier, *alive),
+            (*question.firm(terms), *self._revoked(request)),
+            offer=nearest(terms, request, now=now, limits=limits),
+            referable=lambda operand: terms_table.referable(table, operand),
+            waived=waived,
+        )
 
-    def judge_given(self, request: ContractRequest) -> Judgement:
+    def judge_again(
+        self, request: ContractRequest, waived: Collection[str] = frozenset()
+    ) -> Judgement:
         """What they say of a request that was granted: what it has used is not asked again.
 
         Raises as `judge`.
         """
-        return _judged(self._examined(request))
+        question = self._question(request)
+        _, terms = self.terms_of(question.child)
+        said = evaluate(terms, question.facts).findings
+        return judged(said, question.firm(terms), waived=waived)
 
-    def _examined(self, request: ContractRequest) -> tuple[Finding, ...]:
-        """A finding for each constraint of the terms and for each floor."""
-        child, _ = assets.confirmed(self._engine.db, request.child)
+    def judge_given(self, request: ContractRequest, kept: KeptGrant) -> Judgement:
+        """What the terms that the grant was given under say of it, and every floor of today.
+
+        A changed policy is for new requests: who was given a grant can rely on it until it is
+        revoked. Raises as `judge`, and Fault `grant-unusable` if those terms are not kept here.
+        """
+        question = self._question(request)
+        terms = grant_records.terms_given(self._engine.db, kept)
+        said = evaluate(terms, question.facts).findings
+        return judged(said, question.firm(terms), waived=kept.waived_operands)
+
+    def _question(self, request: ContractRequest) -> "Question":
+        child, own = assets.confirmed(self._engine.db, request.child)
         if child.owner != self._directory.own.account:
             raise RemoteProtocolError("the asset that is asked for belongs to somebody else")
         parent, metadata = assets.confirmed(self._engine.db, request.parent)
         if parent.owner != request.consumer or parent.proof != request.parent_proof:
             raise RemoteProtocolError("the parent is not the consumer's, or another document")
         algorithm, step = step_for(metadata, request.child)
-        table, terms = self.terms_of(child)
-        facts = facts_of(request, algorithm, step, self._contributors(metadata))
-        findings = [*evaluate(terms, facts).findings, _code_finding(step)]
-        if child.kind == "data":
-            findings += self._floors(child, table, metadata, step)
-        return tuple(findings)
+        committee = self.committee_of(metadata)
+        if child.kind == "data" and step.parameters is None:
+            raise RemoteProtocolError("the workflow states no parameters for this leaf")
+        return Question(
+            child, own, algorithm, step, committee, facts_of(request, algorithm, step, committee)
+        )
 
-    def _examined_again(self, request: ContractRequest) -> tuple[Finding, ...]:
-        """What earlier grants of the same edge say of a new one, at negotiation alone.
-
-        An owner's revocation stands: the consumer cannot ask it away. And uses add up, so that
-        asking again gives no more of them than the terms allow.
-        """
+    def _earlier(
+        self, request: ContractRequest, table: TermsTable
+    ) -> tuple[tuple[Finding, ...], tuple[Constraint, ...]]:
+        """Uses of one edge add up: asking again gives no more of them than the terms allow."""
         edge = (request.child, request.parent)
-        kept = grant_records.latest(self._engine.db, *edge)
+        if grant_records.latest(self._engine.db, *edge) is None:
+            return (), ()
+        used = grant_records.uses_of_edge(self._engine.db, *edge)
+        finding = Finding(
+            USES,
+            f"{request.uses}, after {used} used",
+            f"at most {table.uses} in all",
+            passed=used + request.uses <= table.uses,
+        )
+        left = Constraint(leftOperand=USES, operator="lteq", rightOperand=table.uses - used)
+        return (finding,), (left,)
+
+    def _revoked(self, request: ContractRequest) -> tuple[Finding, ...]:
+        """An owner's revocation stands: the consumer cannot ask it away."""
+        kept = grant_records.latest(self._engine.db, request.child, request.parent)
         if kept is None:
             return ()
-        asset, _ = assets.confirmed(self._engine.db, request.child)
-        most = self.terms_of(asset)[0].uses
-        used = grant_records.uses_of_edge(self._engine.db, *edge)
-        asked = f"{request.uses}, after {used} used"
-        return (
-            Finding(REVOKED, "a grant again", "none after a revocation", not kept.revoked),
-            Finding(USES, asked, f"at most {most} in all", passed=used + request.uses <= most),
-        )
+        return (Finding(REVOKED, "a grant again", "none after a revocation", not kept.revoked),)
 
     def terms_of(self, asset: Asset) -> tuple[TermsTable, Terms]:
         """Today's terms of one of this node's own assets, by its configuration."""
@@ -134,10 +149,10 @@ class Judging:
     ) -> tuple[TermsTable, Terms]:
         """The table and its constraints; Fault `terms-invalid` says what is wrong with it."""
         try:
-            read = terms_table.read(table)
-            until = int(published_at) + read.valid_for_days * DAY_S
+            read = terms_table.read(table, data=data)
+            last = terms_table.until(read, published_at)
             build = terms_table.for_data if data else terms_table.for_compute
-            return read, build(read, self._directory.accounts, until)
+            return read, build(read, self._directory.accounts, last)
         except terms_table.TermsTableError as error:
             raise Fault("terms-invalid", f"northbund.toml, {error}") from error
 
@@ -153,31 +168,8 @@ class Judging:
             ),
             recipient=self._directory.operator(from_hexadecimal(algorithm.recipient, 20)),
             threshold=algorithm.threshold,
+            seats=algorithm.seats,
         )
-
-    def _floors(
-        self, child: Asset, table: TermsTable, metadata: Metadata, step: Step
-    ) -> tuple[Finding, ...]:
-        algorithm = metadata.algorithm
-        if step.parameters is None or algorithm is None:
-            raise RemoteProtocolError("the workflow states no parameters for this leaf")
-        _, own = assets.confirmed(self._engine.db, child.cdt)
-        columns = own.schema.columns if own.schema else ()
-        return (
-            _pool_finding(algorithm),
-            *privacy.floors(
-                self.committee_of(metadata),
-                step.parameters,
-                cohort_floor=algorithm.cohort_floor,
-                numeric_columns=sum(1 for column in columns if column.kind == "number"),
-                labels_consented=algorithm.labels == "seen-by-owners",
-                leakage_accepted=table.leakage == "accept",
-            ),
-        )
-
-    def _contributors(self, metadata: Metadata) -> int:
-        committee = self.committee_of(metadata)
-        return len(set(committee.contributors) - {committee.recipient, None})
 
     def _operator_of(self, cdt: str) -> str | None:
         asset = assets.find(self._engine.db, from_hexadecimal(cdt, 32))
@@ -188,15 +180,37 @@ class Judging:
         return asset is not None and asset.kind == "data"
 
 
-def _judged(findings: tuple[Finding, ...]) -> Judgement:
-    permitted = all(finding.passed for finding in findings)
-    return Judgement(findings, "permit" if permitted else "refuse")
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one request asks of one asset: everything that terms and floors judge by."""
+
+    child: Asset
+    document: Metadata
+    algorithm: Algorithm
+    step: Step
+    committee: privacy.Committee
+    facts: Mapping[str, Scalar]
+
+    def firm(self, terms: Terms) -> tuple[Finding, ...]:
+        """What nobody can waive: the code, and for rows the floors of privacy."""
+        if self.child.kind != "data" or self.step.parameters is None:
+            return (_code_finding(self.step),)
+        columns = self.document.schema.columns if self.document.schema else ()
+        return (
+            _code_finding(self.step),
+            *privacy.floors(
+                self.committee,
+                self.step.parameters,
+                cohort_floor=self.algorithm.cohort_floor,
+                numeric_columns=sum(1 for column in columns if column.kind == "number"),
+                labels_consented=self.algorithm.labels == "seen-by-owners",
+                leakage_accepted=terms.leakage == "accept",
+            ),
+        )
 
 
-def _pool_finding(algorithm: Algorithm) -> Finding:
-    """Nobody may pick who sits (floor 1): so everybody in the pool does."""
-    seats, pool = algorithm.seats, len(algorithm.pool)
-    return Finding(POOL, f"{pool} members for {seats} seats", f"exactly {seats}", pool == seats)
+def _late(request: ContractRequest, now: float) -> Finding:
+    return Finding(EXPIRY, str(request.expires), f"later than now, {int(now)}", passed=False)
 
 
 def _code_finding(step: Step) -> Finding:

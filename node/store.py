@@ -25,6 +25,9 @@ def _catalogue(db: Database) -> None:
         CREATE TABLE documents (
             proof BLOB PRIMARY KEY, body BLOB NOT NULL, stored_at REAL NOT NULL
         ) STRICT;
+        CREATE TABLE spare_documents (
+            proof BLOB PRIMARY KEY, size INTEGER NOT NULL, stored_at REAL NOT NULL
+        ) STRICT;
         CREATE TABLE assets (
             id INTEGER PRIMARY KEY, cdt BLOB NOT NULL UNIQUE, owner BLOB NOT NULL,
             creator BLOB NOT NULL, kind TEXT NOT NULL, proof BLOB NOT NULL,
@@ -38,9 +41,13 @@ def _catalogue(db: Database) -> None:
         CREATE INDEX assets_owner ON assets (owner, state);
         CREATE INDEX assets_proof ON assets (proof);
         CREATE TABLE announcements (
-            cdt BLOB NOT NULL, author BLOB NOT NULL, seq INTEGER NOT NULL,
-            not_after INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (cdt, author)
+            change INTEGER PRIMARY KEY AUTOINCREMENT,
+            cdt BLOB NOT NULL, author BLOB NOT NULL, owner BLOB NOT NULL, seq INTEGER NOT NULL,
+            not_after INTEGER NOT NULL, withdrawn INTEGER NOT NULL, entry BLOB NOT NULL UNIQUE,
+            body BLOB NOT NULL, UNIQUE (cdt, author)
         ) STRICT;
+        CREATE INDEX announcements_author ON announcements (author, owner);
+        CREATE INDEX announcements_end ON announcements (not_after);
         CREATE TABLE bindings (
             account BLOB NOT NULL, source TEXT NOT NULL CHECK (source IN ('chain', 'gossip')),
             peer_id TEXT NOT NULL, valid_until INTEGER NOT NULL, seq INTEGER NOT NULL,

@@ -150,7 +150,7 @@ def budget(house: House, dataset: str) -> dict[str, Any]:
     """
     terms = house.config.dataset(dataset).terms
     spendings = ledger.spendings(house.engine.db, dataset)
-    most = terms_table.read(terms).numbers_per_row_max if terms else None
+    most = terms_table.read(terms, data=True).numbers_per_row_max if terms else None
     return {
         "dataset": dataset,
         "numbers_per_row_max": most,

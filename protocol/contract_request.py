@@ -6,6 +6,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.ids import hexadecimal
 from protocol.manifest import Parameters
 from protocol.messages import ContractRequest
+from protocol.privacy import Committee
 from protocol.terms import Scalar
 
 
@@ -21,15 +22,16 @@ def step_for(metadata: Metadata, child: bytes) -> tuple[Algorithm, Step]:
 
 
 def facts_of(
-    request: ContractRequest, algorithm: Algorithm, step: Step, contributors: int
+    request: ContractRequest, algorithm: Algorithm, step: Step, committee: Committee
 ) -> dict[str, Scalar]:
     """The operands that `request` states, through the parent's own document.
 
-    `contributors` is how many operators other than the recipient's contribute, by the owner's
-    own count.
+    How many operators sit and contribute is the owner's own count, the recipient's and unknown
+    ones left out. An epsilon is stated by operations that guarantee one, and by no other.
     """
     facts: dict[str, Scalar] = {
         terms.OPERATION: step.operation,
+        terms.CODE: step.code,
         terms.COUNTERPARTY: hexadecimal(request.consumer),
         terms.OUTPUT_RECIPIENT: algorithm.recipient,
         terms.PURPOSE: algorithm.purpose,
@@ -37,7 +39,8 @@ def facts_of(
         terms.USES: request.uses,
         terms.PAY_AMOUNT: request.pay_amount,
         terms.COMMITTEE_SIZE: algorithm.seats,
-        terms.CONTRIBUTORS: contributors,
+        terms.OPERATORS: _distinct(committee.members, committee),
+        terms.CONTRIBUTORS: _distinct(committee.contributors, committee),
         terms.COHORT_SIZE: algorithm.cohort_floor,
         terms.LABELS: algorithm.labels,
         terms.ATTESTER: hexadecimal(request.attester),
@@ -47,7 +50,14 @@ def facts_of(
         facts[terms.OPENINGS] = step.parameters.numbers_per_row
         facts[terms.NOISE] = step.parameters.noise
         facts |= _parameters(step.parameters)
+        epsilon = getattr(step.parameters, "epsilon", None)
+        if epsilon is not None:
+            facts[terms.EPSILON] = epsilon
     return facts
+
+
+def _distinct(operators: tuple[str | None, ...], committee: Committee) -> int:
+    return len(set(operators) - {committee.recipient, None})
 
 
 def _parameters(parameters: Parameters) -> dict[str, Scalar]:

@@ -24,7 +24,6 @@ NOISE_FLOOR = 0.3
 MIN_COHORT_ROWS = 100
 
 BATCH_ROWS = terms.PARAMETER + "batch_rows"
-OPERATORS = "cdt:operators"
 THRESHOLD = "cdt:threshold"
 
 
@@ -33,12 +32,15 @@ class Committee:
     """Who computes and who receives, as operators of the owner's OWN configuration.
 
     An operator of None is an account that the owner does not know: it counts as the recipient's.
+    `members` is the whole pool while nobody has been drawn for the `seats`: what holds for all of
+    them holds for every draw.
     """
 
     members: tuple[str | None, ...]
     contributors: tuple[str | None, ...]
     recipient: str | None
     threshold: int
+    seats: int
 
 
 def floors(
@@ -81,7 +83,7 @@ def floors(
 
 def committee_floor(committee: Committee) -> tuple[Finding, ...]:
     """Floor 1: m >= 3, t >= 1, 2 t < m, distinct operators, no t+1 under the recipient."""
-    m, t = len(committee.members), committee.threshold
+    m, t = committee.seats, committee.threshold
     seats = Counter(_as_operator(member, committee) for member in committee.members)
     most = max(seats.values(), default=0)
     recipients = seats[_as_operator(committee.recipient, committee)]
@@ -89,7 +91,7 @@ def committee_floor(committee: Committee) -> tuple[Finding, ...]:
         _finding(terms.COMMITTEE_SIZE, m, f"at least {MIN_MEMBERS}", passed=m >= MIN_MEMBERS),
         _finding(THRESHOLD, t, f"1 <= t and 2 t < m = {m}", passed=t >= 1 and 2 * t < m),
         _finding(
-            OPERATORS,
+            terms.OPERATORS,
             f"{most} members of one operator, {recipients} of the recipient's or unknown",
             f"one of each operator, at most {t} of the recipient's or unknown",
             passed=most <= 1 and recipients <= t,

@@ -19,6 +19,7 @@ LeftOperand = Annotated[
 ]
 
 OPERATION = "cdt:operation"
+CODE = "cdt:code"
 COUNTERPARTY = "odrl:recipient"
 OUTPUT_RECIPIENT = "cdt:outputRecipient"
 PURPOSE = "odrl:purpose"
@@ -26,10 +27,12 @@ EXPIRY = "odrl:dateTime"
 USES = "odrl:count"
 PAY_AMOUNT = "odrl:payAmount"
 COMMITTEE_SIZE = "cdt:committeeSize"
+OPERATORS = "cdt:operators"
 CONTRIBUTORS = "cdt:contributors"
 COHORT_SIZE = "cdt:cohortSize"
 OPENINGS = "cdt:openings"
 NOISE = "cdt:noise"
+EPSILON = "cdt:epsilon"
 LABELS = "cdt:labels"
 ATTESTER = "cdt:attester"
 DECIDER = "cdt:decider"
@@ -40,6 +43,7 @@ REQUIRED = (OPERATION, COUNTERPARTY, OUTPUT_RECIPIENT, PURPOSE, EXPIRY, ATTESTER
 
 _NAMES = {
     OPERATION: "operation",
+    CODE: "code of the operation (SHA-256)",
     COUNTERPARTY: "counterparty",
     OUTPUT_RECIPIENT: "recipient of the result",
     PURPOSE: "purpose",
@@ -47,14 +51,20 @@ _NAMES = {
     USES: "number of uses",
     PAY_AMOUNT: "price offered",
     COMMITTEE_SIZE: "members of the committee",
+    OPERATORS: "operators in the committee other than the recipient's",
     CONTRIBUTORS: "contributors other than the recipient",
     COHORT_SIZE: "rows in common",
     OPENINGS: "numbers opened for each row",
     NOISE: "noise relative to the features' standard deviation",
+    EPSILON: "epsilon that the operation guarantees",
     LABELS: "labels",
     ATTESTER: "attester",
     DECIDER: "decider of disputes",
 }
+
+
+_AMOUNT_DIGITS = 78
+"""As many as the largest amount of a contract (2^256 - 1) has; a peer may write more."""
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,10 +78,14 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Terms(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Every constraint of `permission` must hold and none of `prohibition` may."""
+    """Every constraint of `permission` and `duty` must hold and none of `prohibition` may.
+
+    A duty is what the user does for the use: it compensates, by at least an amount.
+    """
 
     permission: Annotated[tuple[Constraint, ...], msgspec.Meta(max_length=64)]
     prohibition: Annotated[tuple[Constraint, ...], msgspec.Meta(max_length=64)] = ()
+    duty: Annotated[tuple[Constraint, ...], msgspec.Meta(max_length=8)] = ()
     leakage: Literal["noise", "accept"] = "noise"
 
 
@@ -120,7 +134,7 @@ def evaluate(terms: Terms, facts: Mapping[str, Scalar]) -> Decision:
     `facts` maps operands to what the request asks for. An operand that the request does not
     state fails its constraint.
     """
-    findings = [_examine(constraint, facts) for constraint in terms.permission]
+    findings = [_examine(each, facts) for each in (*terms.permission, *terms.duty)]
     for constraint in terms.prohibition:
         findings.append(_forbid(constraint, facts))
     spoken = {constraint.leftOperand for constraint in terms.permission}
@@ -132,20 +146,21 @@ def evaluate(terms: Terms, facts: Mapping[str, Scalar]) -> Decision:
 
 def _examine(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
     operand = constraint.leftOperand
-    passed = operand in facts and _holds(constraint, facts[operand])
-    return Finding(operand, _asked(facts, operand), _allowed(constraint), passed)
+    passed = operand in facts and holds(constraint, facts[operand])
+    return Finding(operand, _asked(facts, operand), allowed(constraint), passed)
 
 
 def _forbid(constraint: Constraint, facts: Mapping[str, Scalar]) -> Finding:
     operand = constraint.leftOperand
-    passed = operand in facts and not _holds(constraint, facts[operand])
-    return Finding(operand, _asked(facts, operand), _forbidden(constraint), passed)
+    passed = operand in facts and not holds(constraint, facts[operand])
+    return Finding(operand, _asked(facts, operand), forbidden(constraint), passed)
 
 
-def _holds(constraint: Constraint, value: Scalar) -> bool:
+def holds(constraint: Constraint, value: Scalar) -> bool:
+    """Whether `value` fulfils the constraint; text is never compared as a number."""
     right = constraint.rightOperand
     if constraint.leftOperand == PAY_AMOUNT:  # decimal text: JSON holds no such whole numbers
-        value, right = _amount(value), _amount(right)
+        value, right = amount(value), amount(right)
     match constraint.operator:
         case "isAnyOf" | "isNoneOf":
             among = value in (right if isinstance(right, tuple) else (right,))
@@ -157,10 +172,11 @@ def _holds(constraint: Constraint, value: Scalar) -> bool:
     return value <= right if constraint.operator == "lteq" else value >= right
 
 
-def _amount(value: Scalar | tuple[Scalar, ...]) -> int:
+def amount(value: Scalar | tuple[Scalar, ...]) -> int:
     """The amount that `value` spells; one that cannot be read is -1, which pays for nothing."""
     text = str(value)
-    return int(text) if text.isdecimal() else -1
+    readable = text.isascii() and text.isdecimal() and len(text) <= _AMOUNT_DIGITS
+    return int(text) if readable else -1
 
 
 def _asked(facts: Mapping[str, Scalar], operand: str) -> str:
@@ -176,14 +192,16 @@ _WORDS = {
 }
 
 
-def _allowed(constraint: Constraint) -> str:
+def allowed(constraint: Constraint) -> str:
+    """What a permission allows, in words."""
     return f"{_WORDS[constraint.operator]} {_listed(constraint)}"
 
 
-def _forbidden(constraint: Constraint) -> str:
+def forbidden(constraint: Constraint) -> str:
+    """What a prohibition leaves, in words."""
     if constraint.operator in ("eq", "isAnyOf"):
         return f"anything but {_listed(constraint)}"
-    return f"anything but {_allowed(constraint)}"
+    return f"anything but {allowed(constraint)}"
 
 
 def _listed(constraint: Constraint) -> str:

@@ -129,7 +129,7 @@ class ContractMethods:
         if not asked:
             raise Fault("negotiation-unknown", "nobody has asked this node for that edge")
         request = codec.decode(asked[0].request, ContractRequest)
-        judgement = self._rooms.house.judging.judge_given(request)
+        judgement = self._rooms.house.judging.judge_again(request)
         return {
             "verdict": judgement.verdict,
             "findings": negotiations.plain(judgement.findings),

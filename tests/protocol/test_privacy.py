@@ -1,5 +1,7 @@
 """The floors: what a publisher could write to get round them, and what the owner answers."""
 
+import dataclasses
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,7 +11,9 @@ from protocol import privacy, terms
 from protocol.manifest import Parameters
 from protocol.privacy import Committee
 
-GOOD = Committee(members=("a", "b", "d"), contributors=("a", "b"), recipient="c", threshold=1)
+GOOD = Committee(
+    members=("a", "b", "d"), contributors=("a", "b"), recipient="c", threshold=1, seats=3
+)
 PARAMETERS = Parameters(
     width=2,
     epochs=2,
@@ -59,14 +63,30 @@ def test_the_scenario_passes_every_floor() -> None:
     ],
 )
 def test_a_committee_that_few_control_is_refused(members: tuple[str | None, ...]) -> None:
-    committee = Committee(members=members, contributors=("a", "b"), recipient="c", threshold=1)
-    assert failures(committee) == {privacy.OPERATORS}
+    committee = Committee(
+        members=members, contributors=("a", "b"), recipient="c", threshold=1, seats=3
+    )
+    assert failures(committee) == {terms.OPERATORS}
 
 
 def test_one_unknown_member_is_within_the_threshold() -> None:
     committee = Committee(members=("a", "b", None), contributors=("a", "b"), recipient="c",
-                          threshold=1)  # fmt: skip
+                          threshold=1, seats=3)  # fmt: skip
     assert failures(committee) == set()
+
+
+def test_a_pool_is_judged_whole_and_its_threshold_by_the_seats() -> None:
+    """What holds for all of the pool holds for whoever is drawn of it."""
+    pool = Committee(
+        members=("a", "b", "d", "e", None),
+        contributors=("a", "b"),
+        recipient="c",
+        threshold=1,
+        seats=3,
+    )
+    assert failures(pool) == set()
+    for changed in ({"threshold": 2}, {"members": ("a", "b", "d", "d")}, {"seats": 2}):
+        assert failures(dataclasses.replace(pool, **changed))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +96,11 @@ def test_a_committee_that_cannot_hold_a_secret_is_refused(
     members: tuple[str, ...], threshold: int
 ) -> None:
     committee = Committee(
-        members=members, contributors=("a", "b"), recipient="c", threshold=threshold
+        members=members,
+        contributors=("a", "b"),
+        recipient="c",
+        threshold=threshold,
+        seats=len(members),
     )
     assert failures(committee) & {terms.COMMITTEE_SIZE, privacy.THRESHOLD}
 
@@ -84,7 +108,7 @@ def test_a_committee_that_cannot_hold_a_secret_is_refused(
 @pytest.mark.parametrize("contributors", [("a",), ("a", "a"), ("a", "c"), ("a", None)])
 def test_an_owner_that_would_be_alone_refuses(contributors: tuple[str | None, ...]) -> None:
     committee = Committee(
-        members=("a", "b", "d"), contributors=contributors, recipient="c", threshold=1
+        members=("a", "b", "d"), contributors=contributors, recipient="c", threshold=1, seats=3
     )
     assert failures(committee) == {terms.CONTRIBUTORS}
 

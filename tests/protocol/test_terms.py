@@ -36,6 +36,7 @@ FACTS: dict[str, terms.Scalar] = {
     terms.USES: 1,
     terms.PAY_AMOUNT: str(5 * 10**17),
     terms.COMMITTEE_SIZE: 3,
+    terms.OPERATORS: 3,
     terms.CONTRIBUTORS: 2,
     terms.COHORT_SIZE: 1000,
     terms.OPENINGS: 4,
@@ -46,13 +47,13 @@ FACTS: dict[str, terms.Scalar] = {
 
 
 def data_terms() -> Terms:
-    return terms_table.for_data(terms_table.read(TABLE), ACCOUNTS, until=2000)
+    return terms_table.for_data(terms_table.read(TABLE, data=True), ACCOUNTS, 2000)
 
 
 def test_what_the_terms_ask_for_is_permitted() -> None:
     decision = evaluate(data_terms(), FACTS)
     assert decision.permitted
-    assert len(decision.findings) == len(data_terms().permission)
+    assert len(decision.findings) == len(data_terms().permission) + 1
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,7 @@ def test_what_the_terms_ask_for_is_permitted() -> None:
         (terms.PAY_AMOUNT, str(5 * 10**17 - 1)),
         (terms.PAY_AMOUNT, "much"),
         (terms.COMMITTEE_SIZE, 2),
+        (terms.OPERATORS, 1),
         (terms.CONTRIBUTORS, 1),
         (terms.COHORT_SIZE, 99),
         (terms.OPENINGS, 9),
@@ -107,7 +109,7 @@ def test_empty_terms_permit_nobody() -> None:
     "member", ["operations", "counterparties", "recipients", "purposes", "attesters", "deciders"]
 )
 def test_an_empty_list_permits_nobody(member: str) -> None:
-    table = terms_table.read(TABLE | {member: []})
+    table = terms_table.read(TABLE | {member: []}, data=True)
     assert not evaluate(terms_table.for_data(table, ACCOUNTS, 2000), FACTS).permitted
 
 
@@ -148,10 +150,10 @@ def test_text_is_never_compared_as_a_number(operator: str, text: str) -> None:
 )
 def test_a_wrong_table_is_named(changes: dict[str, object], says: str) -> None:
     with pytest.raises(TermsTableError, match=says):
-        terms_table.read(TABLE | changes)
+        terms_table.read(TABLE | changes, data=True)
 
 
 def test_an_unknown_organisation_is_named() -> None:
-    table = terms_table.read(TABLE | {"recipients": ["fintech-x"]})
+    table = terms_table.read(TABLE | {"recipients": ["fintech-x"]}, data=True)
     with pytest.raises(TermsTableError, match="fintech-x"):
         terms_table.for_data(table, ACCOUNTS, 2000)
