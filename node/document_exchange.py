@@ -1,24 +1,54 @@
-"""Documents by content address: obtained from peers, served to peers."""
+"""Documents by content address: obtained from peers, in parts and resumed, and served to them.
 
-from collections.abc import Iterable
+Adversary: any holder, any asker. A holder can withhold a document, never pass off another one; a
+transfer that stops in the middle goes on with the next holder, and whoever gave wrong bytes loses
+standing. An asker gets what its quota allows. Leaks: every peer that is asked learns which
+document is wanted here, and anyone may fetch any document of which it knows the address.
+"""
 
-from node import assets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import trio
+
+from node import assets, document_stock
 from node.directory import Directory
+from node.document_quota import ServingQuota
+from node.document_transfer import Transfer
 from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
 from node.host import Host
 from node.log import get_logger
 from protocol import codec, documents
 from protocol.errors import RemoteProtocolError
-from protocol.ids import PeerId
-from protocol.messages import DOCUMENT_PROTOCOL, DocumentAnswer, DocumentRequest
+from protocol.ids import Digest, PeerId
+from protocol.messages import DOCUMENT_PROTOCOL, MAX_PART_BYTES, DocumentAnswer, DocumentRequest
 
 log = get_logger("documents")
 
 FETCH = "fetch-document"
 
-FETCH_LIFE_S = 24 * 3600
-FETCH_TIMEOUT_S = 10.0
+FETCHES_MOST = 8
+PART_TIMEOUT_S = 10.0
+RETRY_FIRST_S = 0.5
+RETRY_MOST_S = 600.0
+HURRY_S = 5.0
+HURRY_MOST = 1_000
+HOLDERS_MOST = 16
+TRANSFERS_MOST = 32
+BROKEN_MOST = 1_000
+ANSWER_LIMIT = MAX_PART_BYTES + 128
+
+
+class _Joined:
+    """A transfer and everybody who waits for it; `asked` are the holders that were no help."""
+
+    def __init__(self, proof: Digest) -> None:
+        self.transfer = Transfer(proof)
+        self.lock = trio.Lock()
+        self.waiting = 0
+        self.asked: set[str] = set()
 
 
 class DocumentExchange:
@@ -28,58 +58,164 @@ class DocumentExchange:
         self._engine = engine
         self._host = host
         self._directory = directory
+        self.quota = ServingQuota(directory, trio.current_time)
+        self._joined: OrderedDict[bytes, _Joined] = OrderedDict()
+        self._broken: OrderedDict[bytes, str] = OrderedDict()
+        self._fetches = trio.CapacityLimiter(FETCHES_MOST)
         engine.perform(FETCH, self._fetch)
-        host.serve(DOCUMENT_PROTOCOL, self._serve_document, limit=256)
+        host.serve(DOCUMENT_PROTOCOL, self._serve, limit=256)
+        host.on_connected(self._hurry)
+
+    # ------------------------------------------------------------------ fetching
 
     def want(self, tx: Transaction, cdt: bytes, proof: bytes) -> None:
-        """Owe the fetching of the asset's document unless it is here already."""
-        if not assets.has_document(tx.db, proof):
-            tx.owe(FETCH, cdt, not_after=tx.now + FETCH_LIFE_S)
-
-    async def _fetch(self, owed: Owed) -> Again | None:
-        asset = assets.find(self._engine.db, owed.key)
-        if asset is not None and not assets.has_document(self._engine.db, asset.proof):
-            await self.obtain(asset.proof, [asset.endpoint])
-        return None
+        """Owe the fetching of the asset's document, unless it is here or owed already."""
+        if proof in self._broken or assets.has_document(tx.db, proof) or tx.owes(FETCH, cdt):
+            return
+        tx.owe(FETCH, cdt)
 
     async def obtain(self, proof: bytes, holders: Iterable[str]) -> None:
         """Afterwards the document with this proof is stored.
 
-        The `holders` (peer ids) are asked first, then every connected peer. Fault
-        `document-unavailable` if nobody gives it. A wrong document is dropped, its sender scored.
+        The `holders` (peer ids) are asked first, then connected peers, organisations before
+        strangers. Fault `document-unavailable` if nobody gives it, `document-invalid` if it breaks
+        a rule of documents.
         """
-        asked = dict.fromkeys([*filter(None, holders), *self._connected()])
-        for peer_id in asked:
-            if assets.has_document(self._engine.db, proof):
-                return
-            if peer_id != self._directory.own.peer_id:
-                await self._ask(peer_id, proof)
+        if assets.has_document(self._engine.db, proof):
+            return
+        if proof in self._broken:
+            raise _invalid(proof, self._broken[proof])
+        async with self._join(Digest(proof)) as joined:
+            for peer_id in self._candidates(holders):
+                if assets.has_document(self._engine.db, proof):
+                    return
+                if peer_id not in joined.asked:
+                    await self._draw(joined.transfer, PeerId(peer_id))
+                    joined.asked.add(peer_id)
         if not assets.has_document(self._engine.db, proof):
             cid = documents.cid_of(proof)
             raise Fault("document-unavailable", f"no connected peer has the document {cid}")
 
-    def _connected(self) -> list[PeerId]:
-        return [peer.peer_id for peer in self._host.peers() if peer.connected]
+    @asynccontextmanager
+    async def _join(self, proof: Digest) -> AsyncIterator[_Joined]:
+        """The one transfer of this document, in turn; what came of it outlives a failure."""
+        joined = self._joined.setdefault(proof, _Joined(proof))
+        self._joined.move_to_end(proof)
+        joined.waiting += 1
+        try:
+            async with joined.lock:
+                yield joined
+        finally:
+            joined.waiting -= 1
+            self._forget(joined)
 
-    async def _ask(self, peer_id: str, proof: bytes) -> None:
-        request = DocumentRequest(cid=documents.cid_of(proof))
+    def _forget(self, joined: _Joined) -> None:
+        """Of the transfers that nobody waits for, the youngest that can be resumed are kept."""
+        if not joined.waiting:
+            joined.asked.clear()
+            if not joined.transfer.offset:
+                del self._joined[joined.transfer.proof]
+        idle = [proof for proof, each in self._joined.items() if not each.waiting]
+        for proof in idle[: max(0, len(self._joined) - TRANSFERS_MOST)]:
+            del self._joined[proof]
+
+    def _candidates(self, holders: Iterable[str]) -> list[str]:
+        """Whom to ask, in this order."""
+        connected = [peer.peer_id for peer in self._host.peers() if peer.connected]
+        named = [each.peer_id for each in self._directory.everybody]
+        known = [peer_id for peer_id in named if peer_id in connected]
+        asked = dict.fromkeys([*filter(None, holders), *known, *connected])
+        asked.pop(self._directory.own.peer_id, None)
+        return list(asked)[:HOLDERS_MOST]
+
+    async def _draw(self, transfer: Transfer, peer_id: PeerId) -> None:
+        """Afterwards the document is stored, or what this peer gives of it is in `transfer`.
+
+        Fault `document-invalid` if the right document breaks a rule.
+        """
+        try:
+            body = None
+            while body is None:
+                answer = await self._ask(peer_id, transfer)
+                if answer is None:
+                    return
+                body = transfer.take(peer_id, answer)
+        except RemoteProtocolError as error:
+            self._host.report(peer_id, f"{DOCUMENT_PROTOCOL}: {error}")
+            return
+        for liar in transfer.liars(body):
+            self._host.report(PeerId(liar), f"{DOCUMENT_PROTOCOL}: a part of a wrong document")
+        self._keep(transfer.proof, body)
+
+    async def _ask(self, peer_id: PeerId, transfer: Transfer) -> DocumentAnswer | None:
+        """The next part, or None if the peer does not give it."""
+        request = DocumentRequest(cid=documents.cid_of(transfer.proof), offset=transfer.offset)
         try:
             data = await self._host.request(
-                PeerId(peer_id), DOCUMENT_PROTOCOL, codec.encode(request), timeout_s=FETCH_TIMEOUT_S
+                peer_id, DOCUMENT_PROTOCOL, codec.encode(request), timeout_s=PART_TIMEOUT_S
             )
-            answer = codec.decode(data, DocumentAnswer, limit=documents.MAX_DOCUMENT_BYTES + 64)
-            if not answer.body:
-                return
-            if documents.proof_of(answer.body) != proof:
-                raise RemoteProtocolError("the document does not hash to its content address")
-            with self._engine.transaction() as tx:
-                assets.keep_document(tx, answer.body)
-        except (RemoteProtocolError, Fault) as error:
-            log.info("document not fetched", peer=peer_id, why=str(error))
+        except (Fault, RemoteProtocolError) as error:  # the host has counted what broke a rule
+            log.debug("document not given", peer=peer_id, why=str(error))
+            return None
+        answer = codec.decode(data, DocumentAnswer, limit=ANSWER_LIMIT)
+        return answer if answer.total else None
 
-    async def _serve_document(self, _peer_id: str, data: bytes) -> bytes:
+    def _keep(self, proof: Digest, body: bytes) -> None:
+        try:
+            with self._engine.transaction() as tx:
+                document_stock.keep(tx, body)
+        except RemoteProtocolError as error:
+            self._broken[proof] = str(error)
+            if len(self._broken) > BROKEN_MOST:
+                self._broken.popitem(last=False)
+            with self._engine.transaction() as tx:
+                document_stock.refuse(tx, proof, str(error))
+            raise _invalid(proof, str(error)) from error
+
+    async def _fetch(self, owed: Owed) -> Again | None:
+        """Tries until the asset's document is here, or turns out to be broken."""
+        async with self._fetches:
+            asset = assets.find(self._engine.db, owed.key)
+            if asset is None or assets.has_document(self._engine.db, asset.proof):
+                return None
+            if asset.state == "announced" and not document_stock.has_room(self._engine.db):
+                return None
+            try:
+                await self.obtain(asset.proof, [asset.endpoint])
+            except Fault as fault:
+                if fault.kind == "document-invalid":
+                    log.info("document refused", cdt=asset.cdt.hex(), why=fault.sentence)
+                    return None
+                return Again(min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(owed.attempts, 16)))
+        return None
+
+    async def _hurry(self, peer_id: PeerId) -> None:
+        """A peer is here: what it is to have, and what was put off, is asked for at once."""
+        rows = self._engine.db.execute(
+            "SELECT e.key FROM effects e JOIN assets a ON a.cdt = e.key "
+            "WHERE e.kind = ? AND e.due_at > ? AND a.endpoint = ? LIMIT ?",
+            [FETCH, self._engine.clock() + HURRY_S, peer_id, HURRY_MOST],
+        ).fetchall()
+        if rows:
+            with self._engine.transaction() as tx:
+                for (cdt,) in rows:
+                    tx.owe(FETCH, cdt)
+
+    # ------------------------------------------------------------------ serving
+
+    async def _serve(self, peer_id: PeerId, data: bytes) -> bytes:
         request = codec.decode(data, DocumentRequest)
         proof = documents.proof_in(request.cid)
-        held = assets.has_document(self._engine.db, proof)
-        body = assets.body_of(self._engine.db, proof) if held else b""
-        return codec.encode(DocumentAnswer(body=body))
+        total, part, wait_s = 0, b"", self.quota.asked(peer_id)
+        if not wait_s:
+            total, part = document_stock.part(
+                self._engine.db, proof, request.offset, MAX_PART_BYTES
+            )
+            wait_s = self.quota.served(peer_id, len(part))
+        if wait_s:
+            return codec.encode(DocumentAnswer(total=0, part=b"", wait_s=int(wait_s) + 1))
+        return codec.encode(DocumentAnswer(total=total, part=part, wait_s=0))
+
+
+def _invalid(proof: bytes, why: str) -> Fault:
+    return Fault("document-invalid", f"the document {documents.cid_of(proof)} breaks a rule: {why}")

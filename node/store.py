@@ -62,6 +62,9 @@ def _catalogue(db: Database) -> None:
         CREATE TABLE withdrawals (
             cdt BLOB PRIMARY KEY, owner BLOB NOT NULL, at REAL NOT NULL
         ) STRICT;
+        CREATE VIEW needed_documents AS
+            SELECT proof FROM assets WHERE state != 'announced'
+            UNION ALL SELECT proof FROM own_assets;
         """
     )
     db.executescript(asset_words.SCHEMA)
@@ -90,15 +93,26 @@ def _negotiations(db: Database) -> None:
         CREATE TABLE negotiations (
             process BLOB PRIMARY KEY, side TEXT NOT NULL CHECK (side IN ('consumer', 'provider')),
             child BLOB NOT NULL, parent BLOB NOT NULL, counterparty BLOB NOT NULL,
-            peer_id TEXT NOT NULL, state TEXT NOT NULL, request BLOB NOT NULL, answer BLOB,
-            findings TEXT NOT NULL DEFAULT '[]', sentence TEXT NOT NULL DEFAULT '',
-            deadline REAL NOT NULL, updated_at REAL NOT NULL
+            peer_id TEXT NOT NULL, state TEXT NOT NULL, deadline REAL NOT NULL,
+            not_after REAL NOT NULL, offer INTEGER NOT NULL, told INTEGER NOT NULL,
+            request BLOB NOT NULL, offered BLOB, answer BLOB, limits TEXT NOT NULL,
+            findings TEXT NOT NULL, sentence TEXT NOT NULL, updated_at REAL NOT NULL
         ) STRICT;
         CREATE INDEX negotiations_edge ON negotiations (child, parent);
+        CREATE INDEX negotiations_peer ON negotiations (peer_id, updated_at);
+        CREATE TABLE referrals (
+            process BLOB PRIMARY KEY, peer_id TEXT NOT NULL, referred TEXT NOT NULL,
+            asked_at REAL NOT NULL, until REAL NOT NULL, decision TEXT NOT NULL,
+            decided_by TEXT NOT NULL, decided_at REAL NOT NULL, remark TEXT NOT NULL
+        ) STRICT;
+        CREATE TABLE withdrawals (
+            process BLOB PRIMARY KEY, peer_id TEXT NOT NULL, at REAL NOT NULL
+        ) STRICT;
         CREATE TABLE grants (
             child BLOB NOT NULL, parent BLOB NOT NULL, seq INTEGER NOT NULL, owner BLOB NOT NULL,
             body BLOB NOT NULL, signature BLOB NOT NULL, uses_counted INTEGER NOT NULL DEFAULT 0,
             revoked INTEGER NOT NULL DEFAULT 0, waived TEXT NOT NULL DEFAULT '',
+            withdrawn INTEGER NOT NULL DEFAULT 0,
             PRIMARY KEY (child, parent, seq)
         ) STRICT;
         CREATE TABLE given_terms (hash BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
@@ -173,7 +187,7 @@ def _known_grants(db: Database) -> None:
                 max(revoked, EXISTS (
                     SELECT 1 FROM chain_grants c WHERE c.child = g.child AND c.parent = g.parent
                         AND NOT c.live AND c.seq >= g.seq
-                )) AS revoked, waived
+                )) AS revoked, waived, withdrawn
             FROM grants g;
         """
     )

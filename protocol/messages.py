@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from protocol.binding import Binding
 from protocol.codec import (
     U31,
     U32,
@@ -35,6 +36,7 @@ Checked = Annotated[tuple[Text, ...], msgspec.Meta(max_length=24)]
 """What a yes rests on: each rule that was checked, in plain words. A no names its rule too."""
 
 MAX_ANNOUNCEMENT_BYTES = 16_384
+MAX_PART_BYTES = 65_536
 CidText = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"\A[a-z0-9]+\Z")]
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
 
@@ -45,7 +47,11 @@ def topic(network: str) -> str:
 
 
 class Announcement(Wire, frozen=True, tag="announcement"):
-    """A signed hint that an asset exists and where its document is; the chain decides."""
+    """A signed hint that an asset exists and where its document is; the chain decides.
+
+    Of one author about one asset the highest `seq` counts. `withdrawn`: the owner does not offer
+    the asset any more. `binding` shows that the author speaks for the owner, where it has one.
+    """
 
     cdt: Bytes32
     owner: Bytes20
@@ -56,18 +62,26 @@ class Announcement(Wire, frozen=True, tag="announcement"):
     addresses: Annotated[tuple[Text, ...], msgspec.Meta(max_length=8)]
     seq: U53
     not_after: U53
+    withdrawn: bool = False
+    binding: Binding | None = None
 
 
 class DocumentRequest(Wire, frozen=True, tag="document-request"):
-    """The document with this content address, please."""
+    """The bytes from `offset` on of the document with this content address, please."""
 
     cid: CidText
+    offset: Annotated[int, msgspec.Meta(ge=0, lt=262_144)]
 
 
 class DocumentAnswer(Wire, frozen=True, tag="document"):
-    """The bytes whose SHA-256 the address names; empty if this node does not have them."""
+    """The next MAX_PART_BYTES of a document of `total` bytes, or as many as are left of it.
 
-    body: Annotated[bytes, msgspec.Meta(max_length=262_144)]
+    `total` 0: it is not here, or the asker has to wait `wait_s` seconds before it is served again.
+    """
+
+    total: Annotated[int, msgspec.Meta(ge=0, le=262_144)]
+    part: Annotated[bytes, msgspec.Meta(max_length=65_536)]
+    wait_s: U31
 
 
 class ContractRequest(Wire, frozen=True, tag="contract-request"):

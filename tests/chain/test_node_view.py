@@ -49,6 +49,9 @@ class SilentHost:
     def on_gossip(self, *_args):
         pass
 
+    def on_connected(self, *_args):
+        pass
+
 
 class View:
     """A node's rooms on the real follower; documents and announcements are heard at the start."""

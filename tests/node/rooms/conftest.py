@@ -65,6 +65,8 @@ class MemoryHost:
         self.peer_id = peer_id
         self.addresses = ("/ip4/127.0.0.1/tcp/1",)
         self.published: list[bytes] = []
+        self.reported: list[tuple[PeerId, str]] = []
+        self.welcomes: list[Callable[[PeerId], Awaitable[None]]] = []
         self.served: dict[str, Handler] = {}
         self.gone: set[str] = set()
         self._network = network
@@ -93,6 +95,12 @@ class MemoryHost:
         if fate == "after":
             raise Fault("peer-timeout", "the answer was lost")
         return answer
+
+    def on_connected(self, action: Callable[[PeerId], Awaitable[None]]) -> None:
+        self.welcomes.append(action)
+
+    def report(self, peer_id: PeerId, reason: str) -> None:
+        self.reported.append((peer_id, reason))
 
     async def publish(self, payload: bytes) -> None:
         self.published.append(payload)

@@ -113,7 +113,7 @@ async def test_a_wrong_document_is_never_stored(nodes, autojump_clock) -> None:
     async def lie(_peer: str, _data: bytes) -> bytes:
         from protocol.messages import DocumentAnswer  # noqa: PLC0415
 
-        return codec.encode(DocumentAnswer(body=other))
+        return codec.encode(DocumentAnswer(total=len(other), part=other, wait_s=0))
 
     a.host.served["/northbund/document/1"] = lie
     wanted = documents.proof_of(documents.canonical(document(a.key.peer_id)))
