@@ -61,6 +61,7 @@ import libp2p.pubsub.pubsub as pubsub_module
 import libp2p.transport.tcp.tcp as tcp_module
 import trio
 from libp2p import new_host
+from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
@@ -78,6 +79,7 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
 from libp2p.security.noise.transport import Transport as Noise
+from libp2p.security.pnet.protector import new_protected_conn
 from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, Yamux, YamuxStream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
 from libp2p.tools.anyio_service import background_trio_service
@@ -86,6 +88,7 @@ from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from node.admission import Admission, origin
 from node.log import get_logger
+from node.standing import ByteRate
 from node.streams import StreamBroken, read_exactly, reset
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 
@@ -104,13 +107,15 @@ class Limits:
     """What one node grants to its peers, and how long it waits for them.
 
     Counts are of things open at once; an address is an IPv4 address or an IPv6 /64, behind which
-    several organisations may stand. `bytes_per_second` is of one connection; what comes faster
+    several organisations may stand. Of more than `connections_per_peer` the oldest is closed. The
+    bytes are what arrives, over all connections of one peer and of one address; what comes faster
     waits in the peer's own buffers.
     """
 
     inbound_connections: int = 200
     inbound_per_address: int = 64
     handshakes_per_address: int = 16
+    connections_per_peer: int = 4
     streams_per_peer: int = 64
     handshake_timeout_s: float = 5.0
     negotiation_timeout_s: int = 5
@@ -118,7 +123,8 @@ class Limits:
     dial_timeout_s: float = 8.0
     ping_interval_s: float = 5.0
     ping_timeout_s: float = 5.0
-    bytes_per_second: float = 32 * 1_048_576
+    bytes_per_second_per_peer: float = 32 * 1_048_576
+    bytes_per_second_per_address: float = 64 * 1_048_576
     gossip_limit: int = 65_536
     heartbeat_interval_s: float = 1.0
 
@@ -142,30 +148,30 @@ class Watcher(Protocol):
 class GuardedStream:
     """A libp2p stream as a `node.streams.ByteStream`: its exceptions become StreamBroken."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("inner",)
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self.inner = stream
 
     async def read(self, most: int) -> bytes:
         try:
-            return bytes(await self._stream.read(most))
+            return bytes(await self.inner.read(most))
         except StreamEOF:
             return b""
         except Exception as error:
             raise StreamBroken(repr(error)) from error
 
     async def write(self, data: bytes) -> None:
-        await self._do(self._stream.write(data))
+        await self._do(self.inner.write(data))
 
     async def finish(self) -> None:
-        await self._do(self._stream.close_write())
+        await self._do(self.inner.close_write())
 
     async def close(self) -> None:
-        await self._do(self._stream.close())
+        await self._do(self.inner.close())
 
     async def reset(self) -> None:
-        await _quietly(self._stream.reset)
+        await _quietly(self.inner.reset)
 
     async def _do(self, action: Awaitable[None]) -> None:
         try:
@@ -240,30 +246,41 @@ def mend_library() -> None:
     rpc_queue.RpcQueue.__init__.__defaults__ = (1_024, rpc_queue.DefaultMaxMessageSize)  # B10
 
 
-def _watch_buffers(muxed: Any, bytes_per_second: float) -> None:
+def _watch_buffers(muxed: Any) -> None:
     """B19: a connection that holds more unread bytes than the limit is closed.
 
     The library only warns when a peer writes past the window that it was given, so without this
     one peer can fill the memory through a stream that nobody reads. TooSlowError is what the
     library's reading loop takes as the order to close the connection. A subclass of Yamux would
-    be plainer, but the library makes its own class whatever it is configured with. Here the
-    rate is kept too, and noted when the peer was heard last, for B14.
+    be plainer, but the library makes its own class whatever it is configured with. Here it is
+    noted, too, when the peer was heard last, for B14.
     """
     inner = muxed._read_data_body
-    muxed.heard_at = paid_until = trio.current_time()
+    muxed.heard_at = trio.current_time()
 
     async def read_data_body(length: int) -> bytes:
-        nonlocal paid_until
-        now = muxed.heard_at = trio.current_time()
-        paid_until = max(paid_until, now - 1.0) + length / bytes_per_second
-        if paid_until > now:
-            await trio.sleep_until(paid_until)
+        muxed.heard_at = trio.current_time()
         held = sum(len(buffer) for buffer in muxed.stream_buffers.values())
         if held + length > CONNECTION_BUFFER_LIMIT:
             raise trio.TooSlowError(f"{held} unread bytes")
         return bytes(await inner(length))
 
     muxed._read_data_body = read_data_body
+
+
+def _pace(muxed: Any, wait_s: Callable[[int], float]) -> None:
+    """Every byte that arrives, headers too, is paid for by waiting before the next is read."""
+    secured = muxed.secured_conn
+    inner = secured.read
+
+    async def read(most: int | None = None) -> bytes:
+        data = bytes(await inner(most))
+        pause_s = wait_s(len(data))
+        if pause_s > 0:
+            await trio.sleep(pause_s)
+        return data
+
+    secured.read = read
 
 
 async def _release_window(stream: Any, *, bytes_read: int = 0) -> None:
@@ -382,16 +399,48 @@ def _contain_streams(host: Any, limits: Limits, watcher: Watcher) -> None:
 def _admit_by_peer(swarm: Any, limits: Limits, watcher: Watcher) -> None:
     """The library has no gate by peer id. Every connection passes here before it is used."""
     inner = swarm.add_conn
+    of_peers = ByteRate(limits.bytes_per_second_per_peer)
+    of_places = ByteRate(limits.bytes_per_second_per_address)
 
     async def add_conn(muxed: Any, direction: str = "unknown") -> Any:
-        reason = watcher.admit(str(muxed.peer_id))
+        peer_id = str(muxed.peer_id)
+        reason = watcher.admit(peer_id)
         if reason is not None:
             await _quietly(muxed.secured_conn.close)
-            raise SwarmException(f"{muxed.peer_id} is refused: {reason}")
-        _watch_buffers(muxed, limits.bytes_per_second)
-        return await inner(muxed, direction)
+            raise SwarmException(f"{peer_id} is refused: {reason}")
+        remote = muxed.get_remote_address()
+
+        def wait_s(size: int) -> float:
+            now = trio.current_time()
+            wait = of_peers.wait_s(peer_id, size, now)
+            return max(wait, of_places.wait_s(origin(remote[0]), size, now)) if remote else wait
+
+        _watch_buffers(muxed)
+        _pace(muxed, wait_s)
+        added = await inner(muxed, direction)
+        held = [each for each in swarm.get_connections(muxed.peer_id) if is_open(each)]
+        for oldest in held[: -limits.connections_per_peer]:
+            await _quietly(oldest.muxed_conn.secured_conn.close)
+        return added
 
     swarm.add_conn = add_conn
+
+
+class _Circuit(RawConnection):
+    """A stream through a relay as the connection that it carries (see node.relay)."""
+
+    def __init__(self, stream: Any, initiator: bool) -> None:
+        super().__init__(stream, initiator, ConnectionType.RELAYED, [])
+
+    async def read(self, n: int | None = None) -> bytes:
+        try:
+            return await super().read(n)
+        except StreamEOF:
+            return b""
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """None: the stream's own answer would be the relay's address."""
+        return None
 
 
 class _Inbound:
@@ -526,12 +575,50 @@ class Guard:
         self._swarm.peerstore.clear_peerdata(peer)
 
     def remote_address(self, peer_id: str) -> str | None:
-        """`ip:port` from which or to which the peer is connected, None if it is not."""
+        """`ip:port` from which or to which the peer is connected, None if it is not.
+
+        "relay" and the relay's peer id if all that there is leads through one.
+        """
+        found = None
         for connection in self._open(ID.from_string(peer_id)):
             remote = connection.muxed_conn.get_remote_address()
             if remote is not None:
                 return f"{remote[0]}:{remote[1]}"
-        return None
+            found = f"relay {getattr(connection.muxed_conn, 'relay', '')}"
+        return found
+
+    def is_relayed(self, peer_id: str) -> bool:
+        """Whether the peer is connected, and only through a relay."""
+        return (self.remote_address(peer_id) or "").startswith("relay")
+
+    async def join_outwards(self, stream: GuardedStream, peer_id: str, relay: str) -> None:
+        """`stream` through `relay` is a connection to `peer_id`, which proved who it is.
+
+        StreamBroken if it did not; then the stream is gone.
+        """
+        raw: Any = _Circuit(stream.inner, True)
+        if self._swarm.psk is not None:
+            raw = new_protected_conn(raw, self._swarm.psk)
+        try:
+            made = await self._swarm.upgrade_outbound_raw_conn(raw, ID.from_string(peer_id))
+        except Exception as error:
+            await _quietly(stream.reset)
+            raise StreamBroken(_root_cause(error)) from error
+        made.muxed_conn.relay = relay
+
+    async def join_inwards(self, stream: GuardedStream, relay: str) -> None:
+        """`stream` through `relay` was a connection from whoever proved to be there, and ended.
+
+        StreamBroken if nobody did.
+        """
+        try:
+            muxed = await self._swarm.upgrade_inbound_raw_conn(
+                _Circuit(stream.inner, False), Multiaddr("/p2p-circuit")
+            )
+        except Exception as error:
+            raise StreamBroken(_root_cause(error)) from error
+        muxed.relay = relay
+        await muxed.event_closed.wait()
 
     async def dial(self, peer_id: str, address: str) -> None:
         """A connection to `peer_id` at `address` is open. StreamBroken if it cannot be had.
@@ -669,6 +756,7 @@ def _build(private_key: bytes, network_key: bytes | None, limits: Limits) -> Any
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
             max_connections=most,
+            max_connections_per_peer=limits.connections_per_peer,
             high_watermark=most,
             low_watermark=0,  # 0: the library dials nobody by itself
             min_connections=0,

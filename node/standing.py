@@ -100,3 +100,23 @@ class AuthorRate:
         if len(self._left) > TABLE_LIMIT:
             self._left.popitem(last=False)
         return allowed
+
+
+class ByteRate:
+    """How fast each key may send: `per_second` bytes, as many at once as in one second.
+
+    Bounded like AuthorRate; what was forgotten owes nothing.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._paid_until: OrderedDict[str, float] = OrderedDict()
+
+    def wait_s(self, key: str, size: int, now: float) -> float:
+        """The seconds that `key`, which sent `size` bytes, must wait; they count from now on."""
+        paid = max(self._paid_until.get(key, 0.0), now - 1.0) + size / self._per_second
+        self._paid_until[key] = paid
+        self._paid_until.move_to_end(key)
+        if len(self._paid_until) > TABLE_LIMIT:
+            self._paid_until.popitem(last=False)
+        return max(0.0, paid - now)
