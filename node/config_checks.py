@@ -14,7 +14,7 @@ import msgspec
 
 from node.config_reading import prepare, sentence_of
 from node.errors import Fault, nearest
-from protocol import terms_table
+from protocol import terms_policy, terms_table
 from protocol.ids import Account
 from protocol.terms_table import TermsTable
 
@@ -99,7 +99,7 @@ def _check_terms(
         if stranger is not None:
             raise Fault("config-invalid", f"{source}: {stranger}", file=source)
     data = where.startswith("datasets")
-    build = terms_table.for_data if data else terms_table.for_compute
+    build = terms_policy.for_data if data else terms_policy.for_compute
     try:
         read = terms_table.read(table, data=data)
         build(read, _accounts(config), terms_table.until(read, _ANY_TIME))

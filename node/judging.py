@@ -15,7 +15,7 @@ from node.directory import Directory
 from node.engine import Engine
 from node.errors import Fault
 from node.grant_records import KeptGrant
-from protocol import privacy, terms_table
+from protocol import privacy, terms_policy, terms_table
 from protocol.contract_request import facts_of, step_for
 from protocol.documents import Algorithm, Metadata, Step
 from protocol.errors import RemoteProtocolError
@@ -151,7 +151,7 @@ class Judging:
         try:
             read = terms_table.read(table, data=data)
             last = terms_table.until(read, published_at)
-            build = terms_table.for_data if data else terms_table.for_compute
+            build = terms_policy.for_data if data else terms_policy.for_compute
             return read, build(read, self._directory.accounts, last)
         except terms_table.TermsTableError as error:
             raise Fault("terms-invalid", f"northbund.toml, {error}") from error

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import terms, terms_table
+from protocol import terms, terms_policy, terms_table
 from protocol.ids import Account, hexadecimal
 from protocol.terms import Constraint, Terms, evaluate
 from protocol.terms_table import TermsTableError
@@ -47,7 +47,7 @@ FACTS: dict[str, terms.Scalar] = {
 
 
 def data_terms() -> Terms:
-    return terms_table.for_data(terms_table.read(TABLE, data=True), ACCOUNTS, 2000)
+    return terms_policy.for_data(terms_table.read(TABLE, data=True), ACCOUNTS, 2000)
 
 
 def test_what_the_terms_ask_for_is_permitted() -> None:
@@ -110,7 +110,7 @@ def test_empty_terms_permit_nobody() -> None:
 )
 def test_an_empty_list_permits_nobody(member: str) -> None:
     table = terms_table.read(TABLE | {member: []}, data=True)
-    assert not evaluate(terms_table.for_data(table, ACCOUNTS, 2000), FACTS).permitted
+    assert not evaluate(terms_policy.for_data(table, ACCOUNTS, 2000), FACTS).permitted
 
 
 def test_a_prohibition_that_holds_forbids() -> None:
@@ -156,4 +156,4 @@ def test_a_wrong_table_is_named(changes: dict[str, object], says: str) -> None:
 def test_an_unknown_organisation_is_named() -> None:
     table = terms_table.read(TABLE | {"recipients": ["fintech-x"]}, data=True)
     with pytest.raises(TermsTableError, match="fintech-x"):
-        terms_table.for_data(table, ACCOUNTS, 2000)
+        terms_policy.for_data(table, ACCOUNTS, 2000)
