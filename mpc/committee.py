@@ -43,6 +43,11 @@ class Committee:
         """How many wrong answers are named and left out when all answer."""
         return self.detectable // 2
 
+    @property
+    def keyed(self) -> tuple[str, ...]:
+        """The members that get the keys of their shares instead of the shares: the first t."""
+        return self.members[: self.threshold]
+
     def named(self, points: Iterable[int]) -> tuple[str, ...]:
         """The members at these points."""
         return tuple(self.members[point - 1] for point in points)

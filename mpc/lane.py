@@ -5,7 +5,7 @@ buffer for each connection, and a receiver that falls behind holds its senders b
 that go to TLS are those into which the shares were computed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,13 +13,20 @@ from nacl.signing import SigningKey
 from numpy.typing import NDArray
 
 from mpc import rounds, topology
-from mpc.channels import Inbound
+from mpc.channels import Inbound, Outbound
 from mpc.committee import Committee
 from mpc.field import Elements, PrimeField
 from mpc.fixedpoint import Grid
 from mpc.mesh import Mesh
 from mpc.rounds import Gradient, Rows
-from mpc.shares import InconsistentError, KeyStream, open_shares, split
+from mpc.shares import (
+    KEY_BYTES,
+    InconsistentError,
+    KeyStream,
+    fresh_key,
+    open_shares,
+    split,
+)
 from mpc.transport import Frame
 from mpc.watch import SessionError
 from protocol.envelope import seal
@@ -46,26 +53,40 @@ class ShareSender:
     def __init__(
         self, mesh: Mesh, committee: Committee, field: PrimeField, width: int, deadline_s: float
     ) -> None:
-        self._channels = [mesh.to(member, topology.SHARES) for member in committee.members]
-        self._threshold, self._field, self._deadline_s = committee.threshold, field, deadline_s
-        self._frames = [Frame(chunk_bytes(field, width)) for _ in committee.members]
-        self._stream = KeyStream()
+        shares = topology.SHARES
+        self._keyed = [mesh.to(member, shares) for member in committee.keyed]
+        self._channels = [
+            mesh.to(member, shares) for member in committee.members if member not in committee.keyed
+        ]
+        self._field, self._deadline_s = field, deadline_s
+        self._frames = [Frame(chunk_bytes(field, width)) for _ in self._channels]
 
     def send(self, header: bytes, elements: int, chunks: Iterable[Elements]) -> None:
         """Share each chunk with fresh masks and send it under the round's `header`."""
         offset = 0
         for frame in self._frames:
             offset = rounds.write_stream_head(frame.payload, header, elements)
+        streams = [self._send_key(channel, header, elements) for channel in self._keyed]
         for chunk in chunks:
             outputs = [
                 np.frombuffer(frame.payload, self._field.dtype, chunk.size, offset)
                 for frame in self._frames
             ]
-            split(self._field, chunk, self._threshold, outputs, self._stream)
+            drawn = [stream.elements(self._field, chunk.size) for stream in streams]
+            split(self._field, chunk, drawn, outputs)
             size = offset + chunk.size * self._field.word_bytes
             for channel, frame in zip(self._channels, self._frames, strict=True):
                 channel.send_frame(frame.prefix(size), self._deadline_s)
             offset = 0
+
+    def _send_key(self, channel: Outbound, header: bytes, elements: int) -> KeyStream:
+        """The stream of the share whose fresh key the member at the other end now holds too."""
+        key = fresh_key()
+        frame = Frame(_HEAD_ROOM)
+        offset = rounds.write_stream_head(frame.payload, header, elements)
+        frame.payload[offset : offset + KEY_BYTES] = key
+        channel.send_frame(frame.prefix(offset + KEY_BYTES), self._deadline_s)
+        return KeyStream(key)
 
 
 def adding(field: PrimeField) -> Adding:
@@ -93,6 +114,7 @@ class Adder:
         field: PrimeField,
         width: int,
         *,
+        keyed: bool,
         recipient_key: bytes,
         manifest: bytes,
         attempt: int,
@@ -101,6 +123,7 @@ class Adder:
         self._recipient, self._recipient_key = recipient, recipient_key
         self._expected = (manifest, attempt)
         self._field, self._width, self._deadline_s = field, width, deadline_s
+        self._parts = self._drawn if keyed else self._received
         self._headers = mesh.of(recipient, topology.HEADERS)
         self._answers = mesh.to(recipient, topology.SUMS)
         self._streams = [mesh.of(owner, topology.SHARES) for owner in contributors]
@@ -133,20 +156,43 @@ class Adder:
         SessionError naming two parties whose views of the round differ; nothing is answered.
         """
         total = header.rows * self._width
+        sizes = self._frames()
+        offset = self._check_heads(own, total, sizes)
+        for terms in self._parts(sizes, offset, total):
+            self._reply(terms, add)
+        self.numbers += total
+
+    def _frames(self) -> list[int]:
+        """The lengths of the owners' next frames, which are now in the buffers."""
+        return [
+            stream.receive_into(buffer, self._deadline_s, what="a share")
+            for stream, buffer in zip(self._streams, self._buffers, strict=True)
+        ]
+
+    def _chunks(self, total: int) -> Iterator[int]:
+        """How many elements each chunk of a round has."""
         step = rounds.chunk_rows(self._width) * self._width
-        for start in range(0, total, step):
-            count = min(step, total - start)
-            sizes = [
-                stream.receive_into(buffer, self._deadline_s, what="a share")
-                for stream, buffer in zip(self._streams, self._buffers, strict=True)
-            ]
-            offset = self._check_heads(own, total, sizes) if start == 0 else 0
-            terms = [
+        return (min(step, total - start) for start in range(0, total, step))
+
+    def _received(self, sizes: list[int], offset: int, total: int) -> Iterator[list[Elements]]:
+        """The owners' shares chunk by chunk, as they arrive."""
+        for place, count in enumerate(self._chunks(total)):
+            if place:
+                sizes, offset = self._frames(), 0
+            yield [
                 self._elements(stream, buffer, size, offset, count)
                 for stream, buffer, size in zip(self._streams, self._buffers, sizes, strict=True)
             ]
-            self._reply(terms, count, add)
-        self.numbers += total
+
+    def _drawn(self, sizes: list[int], offset: int, total: int) -> Iterator[list[Elements]]:
+        """The owners' shares chunk by chunk, out of the keys that they have sent."""
+        for stream, size in zip(self._streams, sizes, strict=True):
+            if size != offset + KEY_BYTES:
+                raise _broke(stream.peer, "the key of a share has another size than it should")
+        keys = [bytes(buffer[offset : offset + KEY_BYTES]) for buffer in self._buffers]
+        drawn = [KeyStream(key) for key in keys]
+        for count in self._chunks(total):
+            yield [stream.elements(self._field, count) for stream in drawn]
 
     def _check_heads(self, own: bytes, total: int, sizes: Sequence[int]) -> int:
         carried: dict[str, bytes] = {}
@@ -175,8 +221,8 @@ class Adder:
             raise _broke(stream.peer, "a share is not an element of the field")
         return elements
 
-    def _reply(self, terms: Sequence[Elements], count: int, add: Adding) -> None:
-        prefix = rounds.ANSWER_PREFIX
+    def _reply(self, terms: Sequence[Elements], add: Adding) -> None:
+        prefix, count = rounds.ANSWER_PREFIX, terms[0].size
         prefix.pack_into(self._answer.payload, 0, self._number)
         total = np.frombuffer(self._answer.payload, self._field.dtype, count, prefix.size)
         add(terms, total)

@@ -9,8 +9,9 @@ that carry the very same header.
 
 Wire: an order is `<III` (lengths of header, rows and gradient in bytes) and those three. A share
 stream is `<II` (length of the header, elements in all), the header, zeros up to a multiple of 64,
-then the first chunk of elements; every further frame is one more chunk. An answer of a member is
-the round's number as `<Q` and one chunk of its sum.
+then the first chunk of elements; every further frame is one more chunk. To a member whose share is
+drawn, one frame goes with the key of its key stream instead. An answer of a member is the round's
+number as `<Q` and one chunk of its sum.
 """
 
 import struct

@@ -1,24 +1,29 @@
 """Shamir shares of vectors, and the opening that notices who does not fit.
 
-Model: a secret s is hidden as the constant term of f(X) = s + c1 X + ... + ct X^t with uniform
-c; member number x (from 1) holds f(x). Up to t members together learn nothing about s, whatever
-they compute (Shamir 1979); t+1 answers determine it. All m answers show up to m-t-1 wrong ones
-and name up to (m-t-1) // 2 of them (Reed-Solomon distance m-t). With m = 3, t = 1 one wrong
-answer is noticed and nobody can be named.
+Model: a secret s is hidden as f(0) of a random polynomial f of degree t; member number x (from 1)
+holds f(x). The shares of members 1 to t are drawn uniformly, and with s they determine f and so
+all others: the same distribution as drawing the coefficients. Up to t members together learn
+nothing about s, whatever they compute (Shamir 1979); t+1 answers determine it. All m answers show
+up to m-t-1 wrong ones and name up to (m-t-1) // 2 of them (Reed-Solomon distance m-t). With
+m = 3, t = 1 one wrong answer is noticed and nobody can be named.
 
-The layout equals that of `mpyc.thresha.np_random_split`, so an MPyC committee computes on these
+A drawn share is a key stream, so its member is sent the key instead of the share: t of m streams
+cost 32 bytes each. What t members hold together is then t keys, or keys and shares that no
+polynomial-time party tells from uniform ones: hiding rests on AES-256, as the masks do anyhow.
+
+The points equal those of `mpyc.thresha.np_random_split`, so an MPyC committee computes on these
 very shares. A dishonest owner may send points of no polynomial of degree t: that surfaces at the
 opening as an inconsistency, of which members are innocent; only a check of the sharing itself
 tells the two apart.
 
-The coefficients are the AES-256-CTR key stream under a key drawn freshly from the operating
-system for every session and attempt; no key is ever derived from data or from another key.
+Every key is drawn freshly from the operating system, one for each opening and drawn share; no key
+is ever derived from data or from another key.
 """
 
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Final
 
 import numpy as np
@@ -27,6 +32,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from mpc.field import Elements, PrimeField
 
 MAX_MEMBERS: Final = 64
+KEY_BYTES: Final = 32
 _ZEROS: Final = bytes(1 << 20)
 
 
@@ -34,17 +40,24 @@ class InconsistentError(Exception):
     """The answers lie on no polynomial of degree t, and the liars cannot be told apart."""
 
 
+def fresh_key() -> bytes:
+    """A key for one drawn share of one opening."""
+    return os.urandom(KEY_BYTES)
+
+
 class KeyStream:
-    """Uniform field elements from AES-256-CTR (NIST SP 800-38A) under a key nobody else has."""
+    """Uniform field elements from AES-256-CTR (NIST SP 800-38A) under `key`.
+
+    The same key gives the same elements to whoever asks for them in portions of the same sizes.
+    """
 
     __slots__ = ("_encryptor",)
 
-    def __init__(self) -> None:
-        cipher = Cipher(algorithms.AES(os.urandom(32)), modes.CTR(bytes(16)))
-        self._encryptor = cipher.encryptor()
+    def __init__(self, key: bytes) -> None:
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
     def elements(self, field: PrimeField, count: int) -> Elements:
-        """`count` fresh uniform elements of `field`."""
+        """The next `count` uniform elements of `field`."""
         return field.uniform(self._words(field, count), lambda n: self._words(field, n))
 
     def _words(self, field: PrimeField, count: int) -> Elements:
@@ -59,42 +72,31 @@ class KeyStream:
         return "KeyStream()"
 
 
-def split_with(
-    field: PrimeField,
-    secret: Elements,
-    coefficients: Sequence[Elements],
-    outputs: Sequence[Elements],
-) -> None:
-    """Write the share of member x = 1, 2, ... into `outputs[x-1]`.
-
-    `coefficients[j]` is that of X^(j+1); there are t of them, and 1 <= t < len(outputs).
-    Deterministic: the vectors made with MPyC pin it.
-    """
-    if not 1 <= len(coefficients) < len(outputs) <= MAX_MEMBERS:
-        raise ValueError("a sharing needs 1 <= t < m members")
-    if len(coefficients) == 1:  # consecutive points of a line: one addition each
-        previous = secret
-        for output in outputs:
-            previous = field.add(previous, coefficients[0], out=output)
-        return
-    for x, output in enumerate(outputs, start=1):
-        value = field.scale(coefficients[-1], x)
-        for coefficient in reversed(coefficients[:-1]):
-            field.add_into(value, coefficient)
-            value = field.scale(value, x)
-        field.add(value, secret, out=output)
-
-
 def split(
-    field: PrimeField,
-    secret: Elements,
-    threshold: int,
-    outputs: Sequence[Elements],
-    stream: KeyStream,
+    field: PrimeField, secret: Elements, drawn: Sequence[Elements], outputs: Sequence[Elements]
 ) -> None:
-    """Share `secret` among `len(outputs)` members with fresh coefficients from `stream`."""
-    coefficients = [stream.elements(field, secret.size) for _ in range(threshold)]
-    split_with(field, secret, coefficients, outputs)
+    """Share `secret`: `drawn` are the shares of members 1 to t, `outputs` get those of the rest.
+
+    The values of a polynomial of degree t at consecutive points follow from each other by t
+    additions each (Newton's backward differences): no product, no inverse. ValueError unless
+    1 <= t < m.
+    """
+    if not 1 <= len(drawn) < len(drawn) + len(outputs) <= MAX_MEMBERS:
+        raise ValueError("a sharing needs 1 <= t < m members")
+    differences = _backward_differences(field, [secret, *drawn])
+    for output in outputs:
+        for order in reversed(range(len(drawn))):
+            target = output if order == 0 else None
+            differences[order] = field.add(differences[order], differences[order + 1], out=target)
+
+
+def _backward_differences(field: PrimeField, values: Sequence[Elements]) -> list[Elements]:
+    """The differences of order 0 to t at the last of t+1 consecutive points."""
+    row, found = list(values), [values[-1]]
+    while len(row) > 1:
+        row = [field.add(after, field.negate(before)) for before, after in pairwise(row)]
+        found.append(row[-1])
+    return found
 
 
 @lru_cache(maxsize=4096)

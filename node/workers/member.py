@@ -26,6 +26,7 @@ def play(session: Session, proceed: m.Proceed) -> m.MemberSummary:
         session.recipient,
         session.field,
         session.parameters.width,
+        keyed=session.me in session.committee.keyed,
         recipient_key=session.recipient_key,
         manifest=manifest,
         attempt=session.roster.attempt,

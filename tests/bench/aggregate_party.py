@@ -178,6 +178,7 @@ def play_member(bench: Bench, works: list[Work], key: bytes) -> None:
             bench.recipient,
             field,
             work.width,
+            keyed=bench.me in bench.committee.keyed,
             recipient_key=key,
             manifest=MANIFEST,
             attempt=0,

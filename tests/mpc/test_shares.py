@@ -14,11 +14,11 @@ from mpc.shares import (
     InconsistentError,
     KeyStream,
     consistent,
+    fresh_key,
     interpolate,
     lagrange,
     open_shares,
     split,
-    split_with,
 )
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "shares.json").read_text())
@@ -26,9 +26,10 @@ SIZES = [(1, 3), (1, 4), (2, 5), (3, 7)]
 
 
 def fresh(field: PrimeField, secret: np.ndarray, threshold: int, members: int) -> list[np.ndarray]:
-    outputs = [np.empty(secret.size, field.dtype) for _ in range(members)]
-    split(field, secret, threshold, outputs, KeyStream())
-    return outputs
+    outputs = [np.empty(secret.size, field.dtype) for _ in range(members - threshold)]
+    drawn = [KeyStream(fresh_key()).elements(field, secret.size) for _ in range(threshold)]
+    split(field, secret, drawn, outputs)
+    return [*drawn, *outputs]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +41,13 @@ def test_shares_equal_those_of_mpyc(vector):
     def array(values: list[str]) -> np.ndarray:
         return np.array([int(v) for v in values], field.dtype)
 
-    outputs = [np.empty(len(vector["secret"]), field.dtype) for _ in range(vector["members"])]
-    split_with(field, array(vector["secret"]), [array(c) for c in vector["coefficients"]], outputs)
-    assert [[str(x) for x in output.tolist()] for output in outputs] == vector["shares"]
+    theirs = [array(share) for share in vector["shares"]]
+    drawn, rest = theirs[: vector["threshold"]], theirs[vector["threshold"] :]
+    outputs = [np.empty_like(share) for share in rest]
+    split(field, array(vector["secret"]), drawn, outputs)
+    assert [output.tolist() for output in outputs] == [share.tolist() for share in rest]
     points = tuple(range(1, vector["threshold"] + 2))
-    opened = interpolate(field, points, outputs[: len(points)])
+    opened = interpolate(field, points, [*drawn, *outputs][: len(points)])
     assert [str(x) for x in opened.tolist()] == vector["recombined"] == vector["secret"]
 
 
@@ -101,10 +104,10 @@ def test_too_few_answers_are_an_error():
 
 def test_t_shares_are_uniform_whatever_the_secret():
     for secret in (0, M31.modulus - 1):
-        share = fresh(M31, np.full(40_000, secret, M31.dtype), 1, 3)[0]
-        histogram = np.histogram(share, bins=20, range=(0, M31.modulus))[0]
-        chi_square = float(((histogram - 2000.0) ** 2 / 2000).sum())
-        assert chi_square < 70  # 19 degrees of freedom: far beyond one in a million
+        for share in fresh(M31, np.full(40_000, secret, M31.dtype), 1, 3):
+            histogram = np.histogram(share, bins=20, range=(0, M31.modulus))[0]
+            chi_square = float(((histogram - 2000.0) ** 2 / 2000).sum())
+            assert chi_square < 70  # 19 degrees of freedom: far beyond one in a million
 
 
 def test_two_splits_of_one_secret_share_no_masks():
@@ -117,11 +120,13 @@ def test_impossible_sharings_are_refused():
     empty = np.empty(0, M61.dtype)
     for threshold, members in ((0, 3), (3, 3), (1, 65)):
         with pytest.raises(ValueError, match="t < m"):
-            split_with(M61, empty, [empty] * threshold, [empty] * members)
+            split(M61, empty, [empty] * threshold, [empty] * (members - threshold))
     with pytest.raises(ValueError, match="differ"):
         lagrange(M61.modulus, (1, 1), 0)
 
 
 def test_long_vectors_span_several_key_stream_blocks():
-    assert KeyStream().elements(M61, 300_000).size == 300_000
-    assert KeyStream().elements(M61, 0).size == 0
+    key = fresh_key()
+    whole = KeyStream(key).elements(M61, 300_000)
+    assert np.array_equal(whole, KeyStream(key).elements(M61, 300_000))
+    assert KeyStream(key).elements(M61, 0).size == 0

@@ -12,8 +12,8 @@ EVIL = os.environ["EVIL"]
 if EVIL == "not-a-polynomial":
     _split = lane.split
 
-    def split(field, secret, threshold, outputs, stream):
-        _split(field, secret, threshold, outputs, stream)
+    def split(field, secret, drawn, outputs):
+        _split(field, secret, drawn, outputs)
         field.add_into(outputs[1], np.ones(outputs[1].size, field.dtype))
 
     lane.split = split
@@ -35,8 +35,8 @@ if EVIL == "other-certificate":
 if EVIL == "out-of-field":
     _split = lane.split
 
-    def split_outside(field, secret, threshold, outputs, stream):
-        _split(field, secret, threshold, outputs, stream)
+    def split_outside(field, secret, drawn, outputs):
+        _split(field, secret, drawn, outputs)
         outputs[0][0] = field.modulus
 
     lane.split = split_outside
