@@ -19,6 +19,7 @@ from node.api import table
 from node.api.rooms import Rooms
 from node.attestations import Attestations
 from node.bindings import Bindings
+from node.bitswap import Bitswap
 from node.catalogue import Catalogue
 from node.chain_link import ChainLink
 from node.config import Chain, FolderConfig
@@ -35,6 +36,7 @@ from node.keys import Password, load_peer_key, read_private, unlock
 from node.negotiations import Negotiations
 from node.publishing import Publishing
 from node.receipts import Receipts
+from node.revocations import Revocations
 from node.rpc import Dispatcher
 from node.rpc_http import serve_rpc
 from node.session_jobs import Jobs
@@ -120,6 +122,7 @@ async def _serve(configured: FolderConfig, password: Password | None) -> None:
 
 def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -> Rooms:
     exchange = DocumentExchange(house.engine, host, house.directory)
+    Bitswap(house.engine, host, exchange.quota)
     catalogue = Catalogue(house.engine, host, house.directory, house.key, exchange)
 
     def on_events(tx: Transaction, found: "Sequence[Event]") -> None:
@@ -129,6 +132,7 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
         chain_events.take_back(tx, house.directory.bindings)
 
     link = ChainLink(house.engine, house.chain, on_events, on_rollback)
+    sessions = Sessions(house, host, nursery)
     return Rooms(
         house=house,
         host=host,
@@ -138,7 +142,8 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
         negotiations=Negotiations(
             house.engine, host, house.directory, exchange, house.judging, house.grants
         ),
-        sessions=Sessions(house, host, nursery),
+        sessions=sessions,
+        revocations=Revocations(house, host, link, sessions),
         started_at=started_at,
     )
 

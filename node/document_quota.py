@@ -63,9 +63,9 @@ class ServingQuota:
         self._strangers_requests = Allowances(STRANGERS_REQUESTS)
         self._strangers_bytes = Allowances(STRANGERS_BYTES)
 
-    def asked(self, peer_id: str) -> float:
-        """0, and one request less, if the peer may ask now; else the seconds it has to wait."""
-        return self._spend(peer_id, 1.0, self._requests, self._strangers_requests)
+    def asked(self, peer_id: str, requests: int = 1) -> float:
+        """0, and so many requests less, if the peer may ask now; else the seconds to wait."""
+        return self._spend(peer_id, float(requests), self._requests, self._strangers_requests)
 
     def served(self, peer_id: str, size: int) -> float:
         """0, and `size` bytes less, if the peer may have them now; else the seconds to wait."""

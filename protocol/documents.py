@@ -21,7 +21,7 @@ from protocol.terms import Terms
 MAX_DOCUMENT_BYTES = 262_144
 MAX_CHILDREN = 16
 
-_CID_PREFIX = bytes([0x01, 0x55, 0x12, 0x20])  # CIDv1, raw, sha2-256, 32 bytes
+CID_PREFIX = bytes([0x01, 0x55, 0x12, 0x20])  # CIDv1, raw, sha2-256, 32 bytes
 STORAGE_SCHEME = "ipfs://"
 
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A0x[0-9a-f]{64}\Z")]
@@ -174,7 +174,7 @@ def proof_of(body: bytes) -> Digest:
 
 def cid_of(proof: bytes) -> str:
     """The CIDv1 (raw, sha2-256, base32) of the bytes whose SHA-256 is `proof`."""
-    return "b" + base64.b32encode(_CID_PREFIX + proof).decode().lower().rstrip("=")
+    return "b" + base64.b32encode(CID_PREFIX + proof).decode().lower().rstrip("=")
 
 
 def proof_in(cid: str) -> Digest:
@@ -184,7 +184,7 @@ def proof_in(cid: str) -> Digest:
         raw = base64.b32decode(padded)
     except ValueError as error:
         raise RemoteProtocolError(f"{cid!r:.80} is not a content address") from error
-    if cid[:1] != "b" or raw[:4] != _CID_PREFIX or len(raw) != 36 or cid_of(raw[4:]) != cid:
+    if cid[:1] != "b" or raw[:4] != CID_PREFIX or len(raw) != 36 or cid_of(raw[4:]) != cid:
         raise RemoteProtocolError(f"{cid!r:.80} is not a raw sha2-256 CIDv1 in base32")
     return Digest(raw[4:])
 
