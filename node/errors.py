@@ -113,6 +113,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "terms-invalid": _kind(74, "Correct the terms that the sentence names."),
         "terms-refused": _kind(75, "Ask for what the owner's terms permit."),
         "negotiation-unknown": _kind(76, "Ask `northbund negotiations list`."),
+        "negotiation-state": _kind(77, "Look with `northbund negotiations show`."),
         "grant-unknown": _kind(78, "Ask `northbund grants list`."),
         "grant-unusable": _kind(79, "Negotiate a new grant."),
         # tasks and sessions
@@ -136,6 +137,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "request-too-large": _kind(103, "Send less at once."),
         "input-invalid": _kind(104, "Correct the argument that the sentence names."),
         "folder-missing": _kind(105, "Name an existing folder."),
+        "request-unknown": _kind(106, "Ask `northbund requests list`."),
+        "request-decided": _kind(107, "Look with `northbund requests show`."),
     }
 )
 

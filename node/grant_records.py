@@ -18,7 +18,8 @@ from protocol.terms import Terms
 class KeptGrant:
     """A signed grant as this node keeps it, given or received.
 
-    It is revoked by this node's own word, for good, or as long as the followed chain says so.
+    It is revoked by this node's own word, for good, or as long as the followed chain says so. It
+    is withdrawn if its consumer gave the negotiation up before it held the grant.
     """
 
     child: bytes
@@ -30,6 +31,7 @@ class KeptGrant:
     uses_counted: int
     revoked: int
     waived: str
+    withdrawn: int
 
     @property
     def terms(self) -> GrantTerms:
@@ -48,11 +50,11 @@ def every(db: Database) -> list[KeptGrant]:
 
 
 def latest(db: Database, child: bytes, parent: bytes) -> KeptGrant | None:
-    """The newest grant of one edge that is kept here, or None."""
+    """The newest grant of one edge that is kept here and not withdrawn, or None."""
     return first(
         db,
         KeptGrant,
-        "known_grants WHERE child = ? AND parent = ? ORDER BY seq DESC",
+        "known_grants WHERE child = ? AND parent = ? AND NOT withdrawn ORDER BY seq DESC",
         [child, parent],
     )
 

@@ -128,6 +128,13 @@ class Grants:
             ],
         )
 
+    def void(self, tx: Transaction, grant: GrantTerms) -> None:
+        """Afterwards the grant is no yes of this node any more: its consumer does not want it."""
+        tx.db.execute(
+            "UPDATE grants SET withdrawn = 1 WHERE child = ? AND parent = ? AND seq = ?",
+            [grant.child, grant.parent, grant.seq],
+        )
+
     def count_use(self, tx: Transaction, child: bytes, parent: bytes) -> None:
         """Floor 13: uses are counted here too, and never come back with a reorganisation.
 
@@ -162,9 +169,10 @@ class Grants:
         return asset.epoch if asset else 0
 
     def _next_seq(self, db: Database, child: bytes, parent: bytes) -> int:
-        kept = grant_records.latest(db, child, parent)
+        """One more than any that was ever signed: withdrawn ones count, and what the chain has."""
         row = db.execute(
-            "SELECT coalesce(max(seq), 0) FROM chain_grants WHERE child = ? AND parent = ?",
+            "SELECT coalesce(max(seq), 0) FROM (SELECT child, parent, seq FROM grants "
+            "UNION ALL SELECT child, parent, seq FROM chain_grants) WHERE child = ? AND parent = ?",
             [child, parent],
         ).fetchone()
-        return 1 + max(kept.seq if kept else 0, int(row[0]))
+        return 1 + int(row[0])

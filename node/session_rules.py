@@ -5,7 +5,7 @@ call themselves by others' names. Nothing here changes anything but through the 
 it is given: what is counted or reserved is committed together with the signature that it allows.
 """
 
-from node import ledger, negotiations, plans, session_records, task_records
+from node import ledger, negotiation_records, plans, session_records, task_records
 from node.engine import Transaction
 from node.errors import Fault
 from node.house import House
@@ -83,7 +83,7 @@ def check_grants(house: House, plan: Plan, algorithm: bytes) -> None:
     """
     for leaf in plans.leaves_of(plan, house.directory.own.account):
         house.grants.require_alive(leaf, algorithm)
-        request = negotiations.granted_request(house.engine.db, leaf, algorithm)
+        request = negotiation_records.granted_request(house.engine.db, leaf, algorithm)
         failed = house.judging.judge_given(request).failures
         if failed:
             raise Fault("terms-refused", "; ".join(each.sentence for each in failed))

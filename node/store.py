@@ -59,9 +59,6 @@ def _catalogue(db: Database) -> None:
             proof BLOB NOT NULL, transaction_key TEXT NOT NULL,
             published_at REAL NOT NULL
         ) STRICT;
-        CREATE TABLE withdrawals (
-            cdt BLOB PRIMARY KEY, owner BLOB NOT NULL, at REAL NOT NULL
-        ) STRICT;
         CREATE VIEW needed_documents AS
             SELECT proof FROM assets WHERE state != 'announced'
             UNION ALL SELECT proof FROM own_assets;
@@ -105,7 +102,7 @@ def _negotiations(db: Database) -> None:
             asked_at REAL NOT NULL, until REAL NOT NULL, decision TEXT NOT NULL,
             decided_by TEXT NOT NULL, decided_at REAL NOT NULL, remark TEXT NOT NULL
         ) STRICT;
-        CREATE TABLE withdrawals (
+        CREATE TABLE withdrawn_requests (
             process BLOB PRIMARY KEY, peer_id TEXT NOT NULL, at REAL NOT NULL
         ) STRICT;
         CREATE TABLE grants (

@@ -4,10 +4,18 @@ import json
 from typing import Any
 
 from chain import tree
-from node import asset_story, assets, grant_records, ledger, negotiations, plans, session_records
+from node import (
+    asset_story,
+    assets,
+    grant_records,
+    ledger,
+    negotiation_records,
+    plans,
+    session_records,
+)
 from node.grant_records import KeptGrant
 from node.house import House
-from node.negotiations import Negotiation
+from node.negotiation_records import Negotiation
 from protocol import terms_table
 from protocol.identifiers import normalise, row_key
 from protocol.ids import Account
@@ -56,7 +64,7 @@ def prices(house: House) -> list[dict[str, Any]]:
 
 
 def _requests(house: House, cdt: bytes) -> list[Negotiation]:
-    found = [each for each in negotiations.every(house.engine.db) if each.child == cdt]
+    found = [each for each in negotiation_records.every(house.engine.db) if each.child == cdt]
     return [each for each in reversed(found) if each.side == "provider"]
 
 

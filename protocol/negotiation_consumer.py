@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import msgspec
+
 from protocol.errors import RemoteProtocolError
 from protocol.messages import (
     ContractAgreement,
@@ -10,6 +12,7 @@ from protocol.messages import (
     ContractOffer,
     ContractPending,
     ContractReceived,
+    ContractRequest,
     ContractTermination,
 )
 from protocol.negotiation import (
@@ -160,3 +163,40 @@ def _given_up(process: Process, event: Event) -> Transition:
     """Before a grant is held the provider is told: it may have signed one meanwhile."""
     told = process.state is State.VERIFIED
     return process.after(event, told=told), () if told else (Effect.SPEAK,)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a counter-offer may say so that nobody has to be asked; given at the start.
+
+    `pay_most` is decimal text, `expires_least` Unix seconds.
+    """
+
+    pay_most: str
+    uses_least: int
+    expires_least: int
+    attesters: tuple[bytes, ...]
+    deciders: tuple[bytes, ...]
+
+    def hold(self, offer: ContractOffer) -> bool:
+        """True if the offer lies within all of them."""
+        return (
+            int(offer.price) <= int(self.pay_most)
+            and offer.uses >= self.uses_least
+            and offer.expires >= self.expires_least
+            and offer.attester in self.attesters
+            and offer.decider in self.deciders
+        )
+
+
+def accepted(request: ContractRequest, offer: ContractOffer | None) -> ContractRequest:
+    """The request as it stands once `offer` is accepted: what the grant then has to answer."""
+    if offer is None:
+        return request
+    return msgspec.structs.replace(
+        request,
+        pay_amount=offer.price,
+        uses=offer.uses,
+        expires=offer.expires,
+        attester=offer.attester,
+        decider=offer.decider,
+    )

@@ -2,30 +2,44 @@
 
 import json
 import secrets
-from typing import Any
+from typing import Annotated, Any
 
-from node import assets, grant_records, negotiations
+import msgspec
+
+from node import assets, grant_records, negotiation_records
 from node.api.rooms import Rooms
 from node.errors import Fault
 from node.grant_records import KeptGrant
-from node.negotiations import Negotiation
+from node.negotiation_records import Negotiation
 from node.publishing import price_of
 from node.rpc import Method, Parameters
 from protocol import codec
 from protocol.ids import Account, from_hexadecimal, hexadecimal
 from protocol.messages import ContractRequest
+from protocol.negotiation_consumer import Limits
 
 EXAMPLE = "0x" + "11" * 32
 GRANT_LIFE_S = 7 * 86_400
+MOST_S = 3650 * 86_400
+VALID_LEAST_S = 86_400
+"""A grant that an owner offers for a shorter time than was asked, but for a day, is taken."""
 
 
 class Start(Parameters, frozen=True):
-    """Which algorithm; `children` names the leaves to ask for, all if it is empty."""
+    """Which algorithm; `children` names the leaves to ask for, all if it is empty.
+
+    Counter-offers are accepted at once if their price is at most `pay_most` (the document's, if
+    left out), their uses at least `uses_least` (as asked), their time at least `valid_least_s`,
+    and if this node trusts their attester and decider. Others wait for a person.
+    """
 
     algorithm: str
     children: tuple[str, ...] = ()
-    uses: int = 1
-    valid_s: int = GRANT_LIFE_S
+    uses: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] = 1
+    valid_s: Annotated[int, msgspec.Meta(ge=1, le=MOST_S)] = GRANT_LIFE_S
+    pay_most: Annotated[str, msgspec.Meta(pattern=r"\A(0|[1-9][0-9]{0,28})\Z")] | None = None
+    uses_least: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] | None = None
+    valid_least_s: Annotated[int, msgspec.Meta(ge=1, le=MOST_S)] | None = None
 
 
 class OfId(Parameters, frozen=True):
@@ -56,6 +70,20 @@ def table(rooms: Rooms) -> list[Method]:
         Method("negotiation_list", methods.every, summary="All negotiations, the latest first"),
         Method("negotiation_show", methods.show, OfId, "One negotiation", {"id": EXAMPLE}),
         Method(
+            "negotiation_accept",
+            methods.accept,
+            OfId,
+            "Take the counter-offer that waits for a person",
+            {"id": EXAMPLE},
+        ),
+        Method(
+            "negotiation_withdraw",
+            methods.withdraw,
+            OfId,
+            "Give a negotiation up, before its grant is held",
+            {"id": EXAMPLE},
+        ),
+        Method(
             "terms_explain",
             methods.explain,
             Edge,
@@ -79,8 +107,9 @@ class ContractMethods:
         wanted = [from_hexadecimal(child, 32) for child in given.children]
         leaves = wanted or list(assets.children(self._db, algorithm))
         requests = [self._request(leaf, algorithm, given) for leaf in leaves]
-        for request in requests:
-            self._rooms.negotiations.start(request)
+        limits = [self._limits(request, given) for request in requests]
+        for request, limit in zip(requests, limits, strict=True):
+            self._rooms.negotiations.consumer.start(request, limit)
         return [await self.show(OfId(id=hexadecimal(request.process))) for request in requests]
 
     def _request(self, child: bytes, algorithm: bytes, given: Start) -> ContractRequest:
@@ -102,28 +131,50 @@ class ContractMethods:
             consumer=house.directory.own.account,
             attester=attesters[0],
             decider=decider,
-            pay_amount=price_of(document).amount,
+            pay_amount=self._pay(price_of(document).amount, given),
             uses=given.uses,
             expires=int(house.engine.clock()) + given.valid_s,
         )
 
+    def _pay(self, price: str, given: Start) -> str:
+        return price if given.pay_most is None else str(min(int(price), int(given.pay_most)))
+
+    def _limits(self, request: ContractRequest, given: Start) -> Limits:
+        shortest = min(given.valid_s, VALID_LEAST_S)
+        least_s = shortest if given.valid_least_s is None else given.valid_least_s
+        now = request.expires - given.valid_s
+        return Limits(
+            pay_most=given.pay_most or request.pay_amount,
+            uses_least=given.uses_least or request.uses,
+            expires_least=now + least_s,
+            attesters=tuple(sorted(self._rooms.house.config.attesters())),
+            deciders=(request.decider,),
+        )
+
     async def every(self, _: Parameters) -> list[dict[str, Any]]:
         """Every negotiation of this node, on either side."""
-        return [self._line(each) for each in negotiations.every(self._db)]
+        return [self._line(each) for each in negotiation_records.every(self._db)]
 
     async def show(self, given: OfId) -> dict[str, Any]:
         """One negotiation with what each constraint said."""
-        found = negotiations.find(self._db, from_hexadecimal(given.id, 32))
-        if found is None:
-            raise Fault("negotiation-unknown", f"no negotiation {given.id:.80} is known here")
-        return self._line(found)
+        return self._line(negotiation_records.known(self._db, from_hexadecimal(given.id, 32)))
+
+    async def accept(self, given: OfId) -> dict[str, Any]:
+        """The offer is accepted; its owner's node is told until it answers."""
+        self._rooms.negotiations.consumer.accept(from_hexadecimal(given.id, 32))
+        return await self.show(given)
+
+    async def withdraw(self, given: OfId) -> dict[str, Any]:
+        """The process is over here; its owner's node is told until it knows."""
+        self._rooms.negotiations.consumer.withdraw(from_hexadecimal(given.id, 32))
+        return await self.show(given)
 
     async def explain(self, given: Edge) -> dict[str, Any]:
         """The findings for the latest request that came for this edge, by today's terms."""
         child, parent = from_hexadecimal(given.child, 32), from_hexadecimal(given.parent, 32)
         asked = [
             each
-            for each in negotiations.every(self._db)
+            for each in negotiation_records.every(self._db)
             if (each.child, each.parent, each.side) == (child, parent, "provider")
         ]
         if not asked:
@@ -132,7 +183,7 @@ class ContractMethods:
         judgement = self._rooms.house.judging.judge_again(request)
         return {
             "verdict": judgement.verdict,
-            "findings": negotiations.plain(judgement.findings),
+            "findings": negotiation_records.plain(judgement.findings),
         }
 
     async def grants(self, _: Parameters) -> list[dict[str, Any]]:
@@ -140,10 +191,10 @@ class ContractMethods:
         return [self._grant(each) for each in grant_records.every(self._db)]
 
     async def revoke(self, given: Edge) -> dict[str, Any]:
-        """The grant is void: sessions under it stop at once, the chain follows."""
+        """The grant is void, sessions under it stop at once; whether the chain has it too by now."""
         child, parent = from_hexadecimal(given.child, 32), from_hexadecimal(given.parent, 32)
-        await self._rooms.tasks.revoke(child, parent)
-        return {"revoked": True}
+        on_chain = await self._rooms.revocations.revoke(child, parent)
+        return {"revoked": True, "on_chain": on_chain}
 
     def _line(self, each: Negotiation) -> dict[str, Any]:
         findings = json.loads(each.findings)
@@ -157,8 +208,24 @@ class ContractMethods:
             "parent_name": self._name(each.parent),
             "state": each.state,
             "sentence": each.sentence,
+            "deadline_at": each.deadline,
+            "offer": self._offer(each),
             "findings": findings,
             "failed": [finding for finding in findings if not finding["passed"]],
+        }
+
+    def _offer(self, each: Negotiation) -> dict[str, Any] | None:
+        offer = each.newest_offer
+        if offer is None:
+            return None
+        name = self._rooms.house.directory.name
+        return {
+            "number": offer.number,
+            "price": offer.price,
+            "uses": offer.uses,
+            "expires": offer.expires,
+            "attester": name(offer.attester),
+            "decider": name(offer.decider),
         }
 
     def _grant(self, kept: KeptGrant) -> dict[str, Any]:
@@ -178,6 +245,8 @@ class ContractMethods:
             "expires": grant.expiry,
             "seq": grant.seq,
             "revoked": bool(kept.revoked),
+            "withdrawn": bool(kept.withdrawn),
+            "waived": sorted(kept.waived_operands),
         }
 
     def _name(self, cdt: bytes) -> str:

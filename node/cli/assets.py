@@ -1,4 +1,4 @@
-"""Commands about assets: publish, look, compose, negotiate, revoke."""
+"""Commands about assets: publish, look, compose, revoke."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,6 @@ compute = typer.Typer(help="This node's compute asset.", no_args_is_help=True)
 cdt = typer.Typer(
     help="Assets of all organisations, as this node knows them.", no_args_is_help=True
 )
-negotiations = typer.Typer(help="Contract negotiations of this node.", no_args_is_help=True)
 terms = typer.Typer(help="Terms of use.", no_args_is_help=True)
 grants = typer.Typer(help="Grants given and received.", no_args_is_help=True)
 
@@ -78,39 +77,6 @@ def compose(context: typer.Context, file: FileArgument, json: Json = False) -> N
     answer(context, "algorithm_compose", json, **table_from(file))
 
 
-def negotiate(
-    context: typer.Context,
-    algorithm: AlgorithmArgument,
-    child: Annotated[
-        list[str] | None, typer.Option(metavar="CDT", help="Ask for this child only; repeatable.")
-    ] = None,
-    uses: Annotated[int | None, typer.Option(help="How many uses to ask for.")] = None,
-    valid: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="How long the grant is to hold.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Ask every owner of an algorithm's children for its grant."""
-    asked = {"children": child or None, "uses": uses, "valid_s": valid}
-    answer(context, "negotiation_start", json, algorithm=algorithm, **asked)
-
-
-@negotiations.command("list")
-def negotiations_list(context: typer.Context, json: Json = False) -> None:
-    """All negotiations, asked and answered."""
-    answer(context, "negotiation_list", json)
-
-
-@negotiations.command("show")
-def negotiations_show(
-    context: typer.Context,
-    negotiation: Annotated[str, typer.Argument(metavar="ID")],
-    json: Json = False,
-) -> None:
-    """One negotiation: its state, and the reason for each constraint."""
-    answer(context, "negotiation_show", json, id=negotiation)
-
-
 @terms.command("explain")
 def terms_explain(context: typer.Context, file: FileArgument, json: Json = False) -> None:
     """Tell how this node's terms would answer the request in FILE, and why."""
@@ -140,7 +106,5 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(compute, name="compute")
     app.add_typer(cdt, name="cdt")
     app.command()(compose)
-    app.command()(negotiate)
-    app.add_typer(negotiations, name="negotiations")
     app.add_typer(terms, name="terms")
     app.add_typer(grants, name="grants")

@@ -23,7 +23,8 @@ from node import (
     assets,
     judging,
     ledger,
-    negotiations,
+    negotiation_provider,
+    negotiation_records,
     plans,
     session_records,
     session_workers,
@@ -825,10 +826,10 @@ async def test_a_plan_that_opens_nothing_on_paper_is_refused(nodes) -> None:
 
 
 async def test_a_flood_of_requests_fills_nobodys_database(world, monkeypatch) -> None:
-    monkeypatch.setattr(negotiations, "REQUESTS_PER_HOUR", 5)
+    monkeypatch.setattr(negotiation_provider, "REQUESTS_PER_HOUR", 5)
     nodes, b = world.nodes, world.nodes["bank-b"]
     for _ in range(8):
         answer = await negotiated(nodes, "bank-b", DATA["bank-b"])
     assert isinstance(answer, ContractTermination)
     assert "in an hour" in answer.sentence
-    assert len(negotiations.every(b.engine.db)) == 5
+    assert len(negotiation_records.every(b.engine.db)) == 5
