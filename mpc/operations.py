@@ -54,6 +54,7 @@ _COMMON: Final = (
     "node/workers/session.py",
     "protocol/__init__.py",
     "protocol/codec.py",
+    "protocol/draw.py",
     "protocol/envelope.py",
     "protocol/errors.py",
     "protocol/identifiers.py",

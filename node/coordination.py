@@ -7,32 +7,30 @@ aborted everywhere and the sentence names who and why.
 
 import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 import trio
 
 from node import session_records, task_records
 from node.errors import Fault
-from node.host import Host
 from node.house import House
 from node.live_session import LiveSession
 from node.log import get_logger
 from node.participation import Participation
-from node.session_rules import lineage_of
+from node.row_set_rules import lineage_of
+from node.session_asking import Asking, all_of
+from node.session_seating import SessionSeating
 from protocol import codec
-from protocol.codec import Wire
+from protocol.draw import Draw
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, PeerId, SessionId, hexadecimal
 from protocol.manifest import Party, Roster, RowSet
 from protocol.messages import (
-    SESSION_PROTOCOL,
     Acknowledged,
     ManifestOffer,
     ManifestSignature,
     ManifestSigned,
-    SessionDeclined,
     SessionJoined,
     SessionProposal,
     SessionStatus,
@@ -43,25 +41,22 @@ from protocol.task import SessionState
 
 log = get_logger("sessions")
 
-ANSWER_S = 20.0
 ALIGNMENT_DEADLINE_S = 120
 ROUND_DEADLINE_S = 20
 SIZE_CAP = 10_000_000
-
-A = TypeVar("A", bound=Wire)
-T = TypeVar("T")
 
 
 class Coordination:
     """Brings one session from its proposal to its running, as the recipient's node."""
 
-    def __init__(self, house: House, host: Host, participation: Participation) -> None:
+    def __init__(self, house: House, asking: Asking, participation: Participation) -> None:
         self._house = house
-        self._host = host
         self._participation = participation
+        self._asking = asking
+        self._seating = SessionSeating(house, asking, participation)
 
     async def propose(self, task: bytes, seed: int | None) -> LiveSession:
-        """Afterwards the session is known here, with this node's own workers running.
+        """Afterwards the session is known here; nobody else has heard of it yet.
 
         Fault says why the task cannot run. `run` takes it from there.
         """
@@ -70,9 +65,10 @@ class Coordination:
         attestation = await self._house.attestations.obtain(record)
         self._refuse_second(task)
         session = SessionId(secrets.token_bytes(32))
-        proposal = SessionProposal(session=session, attempt=0, attestation=attestation)
+        earlier = session_records.of_task(self._house.engine.db, task)
+        proposal = SessionProposal(session=session, attempt=len(earlier), attestation=attestation)
         try:
-            live = await self._participation.join(proposal, self._house.directory.own.peer_id)
+            live = await self._participation.begin(proposal, self._house.directory.own.peer_id)
         except RemoteProtocolError as error:
             raise Fault("session-refused", str(error)) from error
         if seed is not None:
@@ -111,8 +107,7 @@ class Coordination:
 
     async def _lead(self, live: LiveSession, done: trio.CancelScope) -> None:
         try:
-            joined = await self._gather_seats(live)
-            roster = self._roster(live, joined)
+            roster = self._roster(live, await self._seating.seated(live))
             await self._sign(live, roster)
             row_set = await self._aligned_rows(live, roster)
             await self._sign(live, row_set)
@@ -123,29 +118,9 @@ class Coordination:
 
     # ------------------------------------------------------------------ the roster
 
-    async def _gather_seats(self, live: LiveSession) -> dict[Account, SessionJoined]:
-        own = self._house.directory.own
-        joined = {own.account: self._participation.joined(live)}
-        accounts = (live.plan.contributors | live.plan.pool) - {own.account}
-        proposal = SessionProposal(
-            session=live.session, attempt=live.attempt, attestation=live.attestation
-        )
-
-        async def ask(account: bytes) -> None:
-            peer_id = self._house.directory.peer_of(account)
-            answer = await self._ask(peer_id, proposal, SessionJoined)
-            name = self._house.directory.name(account)
-            if answer.account != account:
-                raise RemoteProtocolError(f"{name} answered for another account than its own")
-            if tuple(seat.role for seat in answer.seats) != live.plan.roles_of(account):
-                raise RemoteProtocolError(f"{name} offers other seats than the plan gives it")
-            joined[Account(account)] = answer
-
-        await _all(ask, sorted(accounts))
-        return joined
-
     def _roster(self, live: LiveSession, joined: dict[Account, SessionJoined]) -> Roster:
         plan, step = live.plan, joint_step(live.plan)
+        proposal = live.proposal
         parties = [
             party_of(answer.organisation, account, self._house.directory.peer_of(account), seat)
             for account, answer in sorted(joined.items())
@@ -159,10 +134,11 @@ class Coordination:
             session=live.session,
             task=live.task,
             algorithm=task_records.known(self._house.engine.db, live.task).algorithm,
-            plan=live.attestation.plan,
-            attestation=codec.digest(live.attestation),
+            plan=proposal.attestation.plan,
+            attestation=codec.digest(proposal.attestation),
             attested_in=self._attested_in(live),
-            attempt=live.attempt,
+            attempt=proposal.attempt,
+            draw=self._drawn(live),
             parties=tuple(parties),
             helper=self._helper(live, parties),
             threshold=plan.algorithm.threshold,
@@ -182,18 +158,21 @@ class Coordination:
         return record.attested_in
 
     def _helper(self, live: LiveSession, parties: Sequence[Party]) -> str:
-        """A member of an operator that brings no rows to the alignment."""
-        operator = self._house.directory.operator
-        with_rows = {
-            operator(account) for account in (*live.plan.contributors, live.plan.recipient)
-        }
+        """The member that was drawn to help align, which brings no rows."""
+        helper = live.seating.helper if live.seating else None
         for party in parties:
-            if party.role == "member" and operator(party.account) not in {None, *with_rows}:
+            if (party.role, party.account) == ("member", helper):
                 return party.name
         raise Fault(
             "composition-invalid",
-            "no member of the committee is of an operator without rows, so nobody can help align",
+            "no living compute asset of the pool is of an owner without rows, "
+            "so nobody can help align",
         )
+
+    def _drawn(self, live: LiveSession) -> Draw:
+        if live.draw is None:
+            raise RemoteProtocolError("nobody was drawn")
+        return live.draw
 
     # ------------------------------------------------------------------ the row set
 
@@ -208,14 +187,15 @@ class Coordination:
         request = SessionStatusRequest(session=live.session)
 
         async def ask(account: bytes) -> None:
-            status = await self._ask(self._house.directory.peer_of(account), request, SessionStatus)
+            peer_id = self._house.directory.peer_of(account)
+            status = await self._asking.ask(live.session, peer_id, request, SessionStatus)
             name = self._house.directory.name(account)
             if status.state != SessionState.ALIGNED:
                 raise Fault("session-aborted", f"{name} is {status.state}: {status.reason}")
             if (status.rows_hash, status.rows) != (aligned.rows_hash, aligned.rows):
                 raise RemoteProtocolError(f"{name} found other common rows")
 
-        await _all(ask, sorted(live.plan.contributors))
+        await all_of(ask, sorted(live.plan.contributors))
         return RowSet(
             roster=codec.digest(roster),
             rows_hash=aligned.rows_hash,
@@ -230,60 +210,25 @@ class Coordination:
         """Everybody signs `part`, then everybody gets all signatures and acts on it."""
         offer = ManifestOffer(session=live.session, part=codec.encode(part))
         own = self._house.directory.own
-        signatures = {str(own.peer_id): self._participation.sign(live, offer).signature}
+        signatures = {str(own.peer_id): self._participation.signing.sign(live, offer).signature}
 
         async def ask(peer_id: str) -> None:
-            answer = await self._ask(PeerId(peer_id), offer, ManifestSignature)
+            answer = await self._asking.ask(live.session, PeerId(peer_id), offer, ManifestSignature)
             signatures[peer_id] = answer.signature
 
         others = self._others(live)
-        await _all(ask, others)
+        await all_of(ask, others)
         signed = ManifestSigned(
             session=live.session, part=offer.part, signatures=tuple(sorted(signatures.items()))
         )
 
         async def tell(peer_id: str) -> None:
-            await self._ask(PeerId(peer_id), signed, Acknowledged)
+            await self._asking.ask(live.session, PeerId(peer_id), signed, Acknowledged)
 
-        await self._participation.act(live, signed)
-        await _all(tell, others)
+        await self._participation.signing.act(live, signed)
+        await all_of(tell, others)
 
     def _others(self, live: LiveSession) -> list[str]:
         parties = live.roster.parties if live.roster is not None else ()
         own = self._house.directory.own.peer_id
         return sorted({party.peer_id for party in parties} - {str(own)})
-
-    async def _ask(self, peer_id: PeerId, message: Wire, kind: type[A]) -> A:
-        """The peer's answer; Fault that names it and says what is wrong."""
-        organisation = self._house.directory.of_peer(peer_id)
-        name = organisation.name if organisation else str(peer_id)
-        try:
-            data = await self._host.request(
-                peer_id, SESSION_PROTOCOL, codec.encode(message), timeout_s=ANSWER_S
-            )
-            answer = codec.decode(data, kind, SessionDeclined)
-        except (Fault, RemoteProtocolError) as error:
-            sentence = f"the node of {name} does not answer as it should: {error}"
-            raise Fault("session-aborted", sentence, blamed=[name]) from error
-        if isinstance(answer, SessionDeclined):
-            sentence = f"{name} says no ({answer.rule}): {answer.sentence}"
-            raise Fault("session-refused", sentence, blamed=[name])
-        return answer
-
-
-async def _all(ask: Callable[[T], Awaitable[None]], whom: Iterable[T]) -> None:
-    """`ask` everybody at once; the first failure cancels the rest and comes out as itself."""
-    failures: list[Fault | RemoteProtocolError] = []
-    async with trio.open_nursery() as nursery:
-
-        async def one(each: T) -> None:
-            try:
-                await ask(each)
-            except (Fault, RemoteProtocolError) as error:
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-
-        for each in whom:
-            nursery.start_soon(one, each)
-    if failures:
-        raise failures[0]

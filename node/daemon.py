@@ -20,7 +20,7 @@ from node.api.rooms import Rooms
 from node.attestations import Attestations
 from node.bindings import Bindings
 from node.bitswap import Bitswap
-from node.catalogue import Catalogue
+from node.catalogue_rooms import CatalogueRooms
 from node.chain_link import ChainLink
 from node.config import Chain, FolderConfig
 from node.directory import Directory
@@ -116,6 +116,7 @@ async def _serve(configured: FolderConfig, password: Password | None) -> None:
         dispatcher = Dispatcher(table(rooms), version="1")
         await nursery.start(serve_rpc, dispatcher, folder, config.rpc.port)
         nursery.start_soon(engine.run)
+        nursery.start_soon(rooms.catalogue.run)
         nursery.start_soon(_unlock, rooms, password)
         logger.info("ready", peer_id=key.peer_id, seconds=round(time.time() - started_at, 3))
 
@@ -123,10 +124,10 @@ async def _serve(configured: FolderConfig, password: Password | None) -> None:
 def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -> Rooms:
     exchange = DocumentExchange(house.engine, host, house.directory)
     Bitswap(house.engine, host, exchange.quota)
-    catalogue = Catalogue(house.engine, host, house.directory, house.key, exchange)
+    catalogue = CatalogueRooms.of(house.engine, host, house.directory, house.key, exchange)
 
     def on_events(tx: Transaction, found: "Sequence[Event]") -> None:
-        chain_events.apply(tx, found, catalogue, exchange, house.directory)
+        chain_events.apply(tx, found, catalogue.announcing, exchange, house.directory)
 
     def on_rollback(tx: Transaction) -> None:
         chain_events.take_back(tx, house.directory.bindings)
@@ -138,7 +139,7 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
         host=host,
         link=link,
         catalogue=catalogue,
-        publishing=Publishing(house, catalogue, link),
+        publishing=Publishing(house, catalogue.announcing, link),
         negotiations=Negotiations(
             house.engine, host, house.directory, exchange, house.judging, house.grants
         ),

@@ -16,9 +16,10 @@ from node.workers.messages import (
     Progress,
     RecipientSummary,
 )
+from protocol.draw import NONCE_BYTES, Draw, Seating, SignedPledge
 from protocol.ids import SessionId, TaskId
 from protocol.manifest import Role, Roster, RowSet
-from protocol.messages import AttestationAnswer, Seat
+from protocol.messages import Seat, SessionProposal
 from protocol.roster_check import Plan
 
 Summary = ContributorSummary | MemberSummary | RecipientSummary
@@ -27,18 +28,23 @@ WITH_ROWS: tuple[Role, ...] = ("contributor", "recipient")
 
 @dataclass(slots=True)
 class LiveSession:
-    """One session at this node, from its workers' start to its end.
+    """One session at this node, from its proposal to its end.
 
-    `seed` settles the recipient's split of rows; only the recipient's worker is told of it.
+    `roles` are those without the draw until there is one. `nonce` is this owner's secret until
+    `pledges` holds everybody's. `seed` settles the recipient's split of rows; only the
+    recipient's worker is told of it.
     """
 
-    session: SessionId
-    task: TaskId
-    attempt: int
+    proposal: SessionProposal
     plan: Plan
     roles: tuple[Role, ...]
-    attestation: AttestationAnswer
     coordinator: str
+    nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_BYTES), repr=False)
+    pledge: SignedPledge | None = None
+    pledges: tuple[SignedPledge, ...] = ()
+    draw: Draw | None = None
+    seating: Seating | None = None
+    checked: dict[str, tuple[str, ...]] = field(default_factory=dict)
     seed: int = field(default_factory=lambda: secrets.randbits(53))
     workers: dict[Role, Worker] = field(default_factory=dict)
     seats: tuple[Seat, ...] = ()
@@ -49,6 +55,21 @@ class LiveSession:
     losses: list[float] = field(default_factory=list)
     finished: dict[Role, Summary] = field(default_factory=dict)
     over: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def session(self) -> SessionId:
+        """The session's id."""
+        return SessionId(self.proposal.session)
+
+    @property
+    def task(self) -> TaskId:
+        """The attested task."""
+        return TaskId(self.proposal.attestation.task)
+
+    @property
+    def is_ready(self) -> bool:
+        """True once the committee is drawn and all workers of this node have told their seats."""
+        return self.draw is not None and len(self.seats) == len(self.roles)
 
     @property
     def with_rows(self) -> tuple[Role, ...]:

@@ -1,5 +1,7 @@
 """The plan of an algorithm as this node sees it: its document, the owners by its own chain view."""
 
+from collections.abc import Collection
+
 from sqlite_utils import Database
 
 from node import assets
@@ -8,14 +10,18 @@ from protocol import documents
 from protocol.documents import Metadata
 from protocol.errors import RemoteProtocolError
 from protocol.ids import from_hexadecimal, hexadecimal
+from protocol.manifest import Role
 from protocol.roster_check import Plan
+
+_MEMBER: Role = "member"
+_OWNER: Role = "contributor"
 
 
 def plan_of(db: Database, algorithm: bytes) -> Plan:
     """The plan; Fault `cdt-unknown` unless the algorithm and all its leaves are confirmed here.
 
     RemoteProtocolError if the asset is no algorithm, its workflow names other leaves than its
-    children, or its pool is larger than its committee.
+    children, or one account would sit twice.
     """
     _, metadata = assets.confirmed(db, algorithm)
     return plan_in(db, metadata)
@@ -33,24 +39,12 @@ def plan_in(db: Database, metadata: Metadata) -> Plan:
         leaf, _ = assets.confirmed(db, from_hexadecimal(cdt, 32))
         owners[cdt], kinds[cdt] = leaf.owner, leaf.kind
     pool = set(metadata.algorithm.pool)
-    check_pool(len(pool), metadata.algorithm.seats)
+    if len({owners[cdt] for cdt in pool}) != len(pool):
+        raise RemoteProtocolError("two compute assets of the pool belong to one account")
     for cdt, kind in kinds.items():
         if kind != ("compute" if cdt in pool else "data"):
             raise RemoteProtocolError(f"leaf {cdt} is of type {kind}, which its place forbids")
     return Plan(metadata.algorithm, owners)
-
-
-def check_pool(pool: int, seats: int) -> None:
-    """RemoteProtocolError unless everybody in the pool sits.
-
-    From a larger one the recipient would pick whom it likes (floor 1 wants them drawn by a seed
-    of all owners), so such an algorithm does not run.
-    """
-    if pool != seats:
-        raise RemoteProtocolError(
-            f"the algorithm names {pool} compute assets for {seats} seats of the committee, and "
-            f"nobody may pick who sits: name exactly {seats}"
-        )
 
 
 def purpose_of(db: Database, algorithm: bytes, leaf: bytes) -> tuple[str, str]:
@@ -65,11 +59,11 @@ def purpose_of(db: Database, algorithm: bytes, leaf: bytes) -> tuple[str, str]:
     return found.purpose, steps.get(leaf, "")
 
 
-def leaves_of(plan: Plan, account: bytes) -> tuple[bytes, ...]:
-    """The leaves of the plan that this account owns."""
-    return tuple(
-        from_hexadecimal(cdt, 32) for cdt, owner in plan.owners.items() if owner == account
-    )
+def leaves_of(plan: Plan, account: bytes, roles: Collection[Role]) -> tuple[bytes, ...]:
+    """The leaves that this account owns and uses in `roles`: compute as a member, else data."""
+    pool = plan.pool_owners
+    mine = [from_hexadecimal(cdt, 32) for cdt, owner in plan.owners.items() if owner == account]
+    return tuple(leaf for leaf in mine if (_MEMBER if leaf in pool else _OWNER) in roles)
 
 
 def own_data_leaf(plan: Plan, account: bytes) -> bytes:

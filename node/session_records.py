@@ -65,6 +65,11 @@ def begin(tx: Transaction, session: bytes, task: bytes, roles: Iterable[str]) ->
     )
 
 
+def seat(tx: Transaction, session: bytes, roles: Iterable[str]) -> None:
+    """Afterwards these are the roles of this node, now that the committee is drawn."""
+    tx.db.execute("UPDATE sessions SET roles = ? WHERE session = ?", [" ".join(roles), session])
+
+
 def move(tx: Transaction, session: bytes, event: SessionEvent, **columns: Any) -> SessionState:
     """Afterwards `event` has happened to the session and `columns` are set.
 

@@ -5,58 +5,80 @@ call themselves by others' names. Nothing here changes anything but through the 
 it is given: what is counted or reserved is committed together with the signature that it allows.
 """
 
-from node import ledger, negotiation_records, plans, session_records, task_records
+from collections.abc import Collection, Sequence
+
+from node import negotiation_records, plans, session_records, task_records
 from node.engine import Transaction
 from node.errors import Fault
 from node.house import House
-from node.ledger import Spending
 from node.live_session import LiveSession
 from node.task_records import TaskRecord
-from node.workers.messages import Aligned
 from protocol import codec, privacy
+from protocol.draw import MAX_ATTEMPTS, Draw, Seating, alive
 from protocol.errors import RemoteProtocolError
-from protocol.identifiers import ROW_KEY_BYTES
-from protocol.ids import Account, PeerId, SessionId, TaskId, hexadecimal
-from protocol.manifest import Roster, RowSet
+from protocol.ids import PeerId, hexadecimal
+from protocol.manifest import Role, Roster
 from protocol.messages import SessionProposal
-from protocol.roster_check import Plan, check_against_plan, check_own_seats
+from protocol.peers import peer_key
+from protocol.roster_check import Plan, check_against_plan, check_own_seats, drawn
 from protocol.task import SessionState
+from protocol.terms import describe
 
-MAX_SESSIONS_OF_A_TASK = 16
+SITTING: tuple[Role, ...] = ("member",)
+MAX_SESSIONS_OF_A_TASK = MAX_ATTEMPTS
 """Each session may end in an alignment, and each alignment tests ids against this owner's
-(floor 12): an attestation buys so many, aborted ones included, and no more."""
+(floor 12), and each is a draw: an attestation buys so many, aborted ones included, and no more."""
 
 
 # ---------------------------------------------------------------------- the proposal
 
 
 def examine(house: House, proposal: SessionProposal, coordinator: PeerId) -> LiveSession:
-    """The session that is proposed, if every rule that needs no roster allows it.
+    """The session that is proposed, if every rule that needs neither draw nor roster allows it.
 
     Fault or RemoteProtocolError says by which rule this node stays out.
     """
-    db = house.engine.db
-    record = task_records.known(db, proposal.attestation.task)
-    if house.directory.of_peer(coordinator) is None:
-        raise RemoteProtocolError("a stranger proposes a session")
-    plan = plans.plan_of(db, record.algorithm)
-    if house.directory.peer_of(plan.recipient) != coordinator:
+    record, plan = _proposed(house, proposal)
+    if house.directory.of_account(plan.recipient) != house.directory.of_peer(coordinator):
         raise RemoteProtocolError("only the recipient's node proposes a session")
-    house.attestations.check(proposal.attestation, record)
-    roles = plan.roles_of(house.directory.own.account)
-    if not roles:
+    own = house.directory.own.account
+    if own not in plan.with_rows | plan.pool:
         raise RemoteProtocolError("this node has no part in that plan")
-    _check_earlier(house, record.task)
-    check_grants(house, plan, record.algorithm)
-    return LiveSession(
-        session=SessionId(proposal.session),
-        task=TaskId(record.task),
-        attempt=proposal.attempt,
-        plan=plan,
-        roles=roles,
-        attestation=proposal.attestation,
-        coordinator=coordinator,
+    live = LiveSession(proposal, plan, plan.roles_of(own), coordinator)
+    live.checked["proposal"] = (
+        f"the recipient's node proposes attempt {proposal.attempt}",
+        f"{house.directory.name(proposal.attestation.attester)} attests the plan",
+        f"{_tries(house, record.task)} earlier sessions, at most {MAX_SESSIONS_OF_A_TASK}",
+        *check_grants(house, plan, record.algorithm, live.roles),
     )
+    return live
+
+
+def examine_seat(house: House, proposal: SessionProposal, asker: PeerId) -> None:
+    """Return if this node would sit in the session that an owner asks about.
+
+    Fault or RemoteProtocolError says why not.
+    """
+    record, plan = _proposed(house, proposal)
+    owner = house.directory.of_peer(asker)
+    if owner is None or owner.account not in plan.with_rows:
+        raise RemoteProtocolError("only who brings rows asks whether a node would sit")
+    if house.directory.own.account not in plan.pool:
+        raise RemoteProtocolError("this node is not in the plan's pool")
+    check_grants(house, plan, record.algorithm, SITTING)
+
+
+def _proposed(house: House, proposal: SessionProposal) -> tuple[TaskRecord, Plan]:
+    """The attested task and its plan, if it may have one more session here."""
+    record = task_records.known(house.engine.db, proposal.attestation.task)
+    plan = plans.plan_of(house.engine.db, record.algorithm)
+    house.attestations.check(proposal.attestation, record)
+    _check_earlier(house, record.task)
+    return record, plan
+
+
+def _tries(house: House, task: bytes) -> int:
+    return len(session_records.of_task(house.engine.db, task))
 
 
 def _check_earlier(house: House, task: bytes) -> None:
@@ -76,30 +98,82 @@ def _check_earlier(house: House, task: bytes) -> None:
         )
 
 
-def check_grants(house: House, plan: Plan, algorithm: bytes) -> None:
-    """Each grant of this node's leaves is alive now, and the terms of today permit it still.
+def check_grants(
+    house: House, plan: Plan, algorithm: bytes, roles: Collection[Role]
+) -> tuple[str, ...]:
+    """Each grant that this node's `roles` rest on is alive, and its terms permit it; in words.
 
     Fault `grant-unusable` or `terms-refused`.
     """
-    for leaf in plans.leaves_of(plan, house.directory.own.account):
-        house.grants.require_alive(leaf, algorithm)
+    found = []
+    for leaf in plans.leaves_of(plan, house.directory.own.account, roles):
+        kept = house.grants.require_alive(leaf, algorithm)
         request = negotiation_records.granted_request(house.engine.db, leaf, algorithm)
-        failed = house.judging.judge_given(request).failures
-        if failed:
-            raise Fault("terms-refused", "; ".join(each.sentence for each in failed))
+        failures = house.judging.judge_given(request, kept).failures
+        if failures:
+            raise Fault("terms-refused", "; ".join(each.sentence for each in failures))
+        found.append(f"grant {kept.seq} of {hexadecimal(leaf)[:10]} is alive and permits it")
+    return tuple(found)
 
 
 def count_uses(house: House, tx: Transaction, live: LiveSession) -> None:
-    """Each attestation counts one use of each of this node's grants, here too (floor 13)."""
-    attestation = codec.digest(live.attestation)
+    """Each attestation counts one use of each grant that this node's part rests on (floor 13)."""
+    attestation = codec.digest(live.proposal.attestation)
     record = task_records.known(tx.db, live.task)
-    for leaf in plans.leaves_of(live.plan, house.directory.own.account):
+    for leaf in plans.leaves_of(live.plan, house.directory.own.account, live.roles):
         counted = tx.db.execute(
             "INSERT OR IGNORE INTO counted_uses VALUES (?, ?, ?)",
             [attestation, leaf, record.algorithm],
         )
         if counted.rowcount:
             house.grants.count_use(tx, leaf, record.algorithm)
+
+
+# ---------------------------------------------------------------------- the draw
+
+
+def owner_keys(house: House, plan: Plan) -> dict[bytes, bytes]:
+    """The Ed25519 key of each contributor's peer by account, as this node knows them."""
+    return {each: peer_key(house.directory.peer_of(each)) for each in plan.contributors}
+
+
+def check_draw(house: House, live: LiveSession, draw: Draw) -> Seating:
+    """Who sits, computed by this node; Fault or RemoteProtocolError unless it can take part.
+
+    The draw is sound, this owner's own pledge is in it unchanged, and who sits keeps floor 1 by
+    this node's own configuration.
+    """
+    if draw.pledges != live.pledges and "contributor" in live.roles:
+        raise RemoteProtocolError("the draw rests on other pledges than this node revealed for")
+    seating = drawn(live.plan, live.session, live.task, draw, owner_keys(house, live.plan))
+    own = house.directory.own.account
+    if not live.plan.roles_of(own, seating):
+        raise RemoteProtocolError("this node was not drawn")
+    floors = _check_committee(house, live, seating.members)
+    names = ", ".join(house.directory.name(each) for each in seating.members)
+    live.checked["draw"] = (
+        f"{len(draw.pledges)} owners' pledges and nonces are theirs",
+        f"{len(alive(draw))} of {len(live.plan.pool)} in the pool are alive; {names} were drawn",
+        *floors,
+    )
+    return seating
+
+
+def _check_committee(house: House, live: LiveSession, members: Sequence[bytes]) -> tuple[str, ...]:
+    """Floor 1 again on who really sits, and floor 12: the helper is nobody with rows."""
+    operator = house.directory.operator
+    committee = privacy.Committee(
+        members=tuple(operator(member) for member in members),
+        contributors=tuple(operator(account) for account in live.plan.contributors),
+        recipient=operator(live.plan.recipient),
+        threshold=live.plan.algorithm.threshold,
+        seats=len(members),
+    )
+    findings = privacy.committee_floor(committee)
+    failed = [each for each in findings if not each.passed]
+    if failed and "contributor" in live.roles:
+        raise Fault("terms-refused", "; ".join(each.sentence for each in failed))
+    return tuple(f"{describe(each.operand)}: {each.asked}" for each in findings if each.passed)
 
 
 # ---------------------------------------------------------------------- the roster
@@ -114,15 +188,23 @@ def check_roster(house: House, live: LiveSession, roster: Roster) -> None:
         "session": (roster.session, live.session),
         "task": (roster.task, live.task),
         "algorithm": (roster.algorithm, record.algorithm),
-        "attempt": (roster.attempt, live.attempt),
-        "attestation": (roster.attestation, codec.digest(live.attestation)),
+        "attempt": (roster.attempt, live.proposal.attempt),
+        "draw": (roster.draw, live.draw),
+        "attestation": (roster.attestation, codec.digest(live.proposal.attestation)),
         "block of the attestation": (roster.attested_in, record.attested_in),
     }
     for what, (theirs, ours) in expected.items():
         if theirs != ours:
             raise RemoteProtocolError(f"the roster names another {what}")
     _check_names(house, roster)
-    _check_floors(house, live, roster)
+    _check_helper(house, live, roster)
+    live.checked["roster"] = (
+        "code, parameters and threshold are those of the attested plan",
+        "the members and the helper are those who were drawn",
+        "this node's own workers are described as they are",
+        "each party is the peer that this node knows",
+        f"the helper, {roster.helper}, is of an operator without rows",
+    )
 
 
 def _check_names(house: House, roster: Roster) -> None:
@@ -136,103 +218,8 @@ def _check_names(house: House, roster: Roster) -> None:
             raise RemoteProtocolError(f"{known.name} calls itself {party.organisation}")
 
 
-def _check_floors(house: House, live: LiveSession, roster: Roster) -> None:
-    """Floors 1 and 2 again, on who really sits; the helper is nobody with rows (floor 12)."""
+def _check_helper(house: House, live: LiveSession, roster: Roster) -> None:
     operator = house.directory.operator
-    recipient = operator(live.plan.recipient)
-    committee = privacy.Committee(
-        members=tuple(operator(member.account) for member in roster.by_role("member")),
-        contributors=tuple(operator(account) for account in live.plan.contributors),
-        recipient=recipient,
-        threshold=roster.threshold,
-    )
-    failed = [each for each in privacy.committee_floor(committee) if not each.passed]
-    if failed and "contributor" in live.roles:
-        raise Fault("terms-refused", "; ".join(each.sentence for each in failed))
     helper = operator(roster.party(roster.helper).account)
-    aligned = {operator(account) for account in live.plan.contributors} | {recipient}
-    if helper is None or helper in aligned:
+    if helper is None or helper in {operator(account) for account in live.plan.with_rows}:
         raise RemoteProtocolError("the helper of the alignment must be of a distinct operator")
-
-
-# ---------------------------------------------------------------------- the row set
-
-
-def check_rows(house: House, live: LiveSession, row_set: RowSet) -> None:
-    """RemoteProtocolError or Fault unless the row set is what this node's own workers found.
-
-    The grants must be alive still: a revocation or an expiry since the proposal counts.
-    """
-    if live.roster is None or row_set.roster != codec.digest(live.roster):
-        raise RemoteProtocolError("the row set belongs to another roster")
-    house.receipts.check(live, row_set)
-    if row_set.lineage != lineage_of(live):
-        raise RemoteProtocolError("the lineage is not that of this attestation and cohort")
-    if not live.is_aligned:
-        raise RemoteProtocolError("this node's rows are not aligned yet")
-    for aligned in live.alignments.values():
-        if (row_set.rows, row_set.rows_hash) != (aligned.rows, aligned.rows_hash):
-            raise RemoteProtocolError("the row set is not what this node's alignment found")
-    record = check_still_attested(house, live, live.roster)
-    for leaf in plans.leaves_of(live.plan, house.directory.own.account):
-        house.grants.require_alive(leaf, record.algorithm)
-
-
-def check_still_attested(house: House, live: LiveSession, roster: Roster) -> TaskRecord:
-    """The task, whose attestation is believed still and stands in the block that all signed.
-
-    Fault or RemoteProtocolError if a reorganisation has taken or moved it since: then a run over
-    it has not begun and does not begin.
-    """
-    record = task_records.known(house.engine.db, live.task)
-    house.attestations.check(live.attestation, record)
-    if roster.attested_in != record.attested_in:
-        raise RemoteProtocolError("a reorganisation has moved the attestation to another block")
-    return record
-
-
-def spend(house: House, tx: Transaction, live: LiveSession, roster: Roster) -> None:
-    """Afterwards an owner's budget for this session is reserved, and its lineage bound.
-
-    Fault `budget-exhausted` or `session-refused`. Nothing at nodes without rows of their own.
-    """
-    aligned = live.alignments.get("contributor")
-    if aligned is None:
-        return
-    if len(aligned.row_keys) != aligned.rows * ROW_KEY_BYTES:
-        raise RemoteProtocolError("the worker has not named each of its rows for the ledger")
-    leaf = plans.own_data_leaf(live.plan, house.directory.own.account)
-    table, _ = house.judging.terms_of_leaf(leaf)
-    _bind_lineage(tx, live, aligned)
-    spending = Spending(
-        session=live.session,
-        task=live.task,
-        dataset=house.judging.dataset_of(leaf),
-        operator=house.directory.operator(live.plan.recipient) or "unknown",
-        recipient=Account(live.plan.recipient),
-        purpose=live.plan.algorithm.purpose,
-        numbers=roster.parameters.numbers_per_row,
-        rows=aligned.rows,
-        reserved_at=tx.now,
-    )
-    ledger.reserve(tx, spending, aligned.row_keys, table.numbers_per_row_max)
-
-
-def _bind_lineage(tx: Transaction, live: LiveSession, aligned: Aligned) -> None:
-    """One lineage for each attestation, bound to its rows: another cohort may not follow."""
-    attestation = codec.digest(live.attestation)
-    digest = ledger.digest_of(aligned.row_keys)
-    row = tx.db.execute(
-        "SELECT rows_digest FROM lineages WHERE attestation = ?", [attestation]
-    ).fetchone()
-    if row is not None and bytes(row[0]) != digest:
-        raise Fault("session-refused", "this attestation is bound to another set of rows")
-    tx.db.execute(
-        "INSERT OR IGNORE INTO lineages VALUES (?, ?, ?, ?)",
-        [attestation, lineage_of(live), digest, live.session],
-    )
-
-
-def lineage_of(live: LiveSession) -> bytes:
-    """The W lineage of a session: its attestation and who contributes, nothing else."""
-    return codec.sha256(codec.digest(live.attestation) + b"".join(sorted(live.plan.contributors)))

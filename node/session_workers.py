@@ -2,12 +2,12 @@
 
 Whatever happens in a session stays in it: a worker that dies, speaks nonsense or is never told to
 go on ends its own session with a reason, and nothing escapes to the daemon's other tasks. A
-session ends by itself when its next step does not come in time, or when the node that leads it
-has gone before the workers could watch each other.
+session ends by itself when its next step does not come in time, when the node that leads it has
+gone before the workers could watch each other, or when a grant under it is revoked or has expired.
 """
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from mpc.supervisor import WorkerGoneError, open_worker
 from node import session_records
 from node.errors import Fault
 from node.house import House
+from node.live_edges import edge_ended
 from node.live_session import LiveSession
 from node.log import get_logger
 from node.session_jobs import session_folder
@@ -41,6 +42,7 @@ RUNNING_MOST_S = 3600.0
 STEP_MOST_S = 60.0
 LEADER_GLANCE_S = 0.25
 LEADER_GONE_S = 1.0
+GRANTS_GLANCE_S = 0.5
 MODULES: dict[Role, str] = {
     "contributor": "node.workers.contributor",
     "member": "node.workers.member",
@@ -55,6 +57,7 @@ BEFORE_RUNNING = (
 
 Abort = Callable[[LiveSession, str, tuple[str, ...]], Awaitable[None]]
 Heard = Callable[[LiveSession, Role, Wire], Awaitable[None]]
+Work = tuple[Callable[..., Awaitable[None]], tuple[object, ...]]
 
 
 def patience_s(state: SessionState, alignment_deadline_s: float) -> float:
@@ -92,20 +95,29 @@ class SessionWorkers:
                 for role in live.roles:
                     await self._start(live, role, stack)
                 task_status.started()
-                await self._guarded(live, heard)
+                listen = [(self._listen, (live, role, heard)) for role in live.workers]
+                await self._guarded(live, listen)
         except (Fault, OSError, WorkerGoneError, RemoteProtocolError) as error:
             self._close(live, f"the worker processes of {self._name} did not start: {error}")
             raise
         finally:
             self._close(live, f"{self._name} has ended its workers")
 
-    async def _guarded(self, live: LiveSession, heard: Heard) -> None:
+    async def watch(self, live: LiveSession) -> None:
+        """Ends the session when its next step does not come, its leader goes or a grant ends.
+
+        Returns once the session is over, however that came about.
+        """
+        watchers = (self._watch_steps, self._watch_leader, self._watch_grants)
+        await self._guarded(live, [(watcher, (live,)) for watcher in watchers])
+        self._close(live, f"{self._name} has stopped watching it")
+
+    async def _guarded(self, live: LiveSession, tasks: Sequence[Work]) -> None:
+        """`tasks` run until the session is over."""
         try:
             async with trio.open_nursery() as nursery:
-                for role in live.workers:
-                    nursery.start_soon(self._listen, live, role, heard)
-                nursery.start_soon(self._watch_steps, live)
-                nursery.start_soon(self._watch_leader, live)
+                for work, given in tasks:
+                    nursery.start_soon(work, *given)
                 await live.over.wait()
                 nursery.cancel_scope.cancel()
         except Exception:  # the boundary: one session's failure must not end the daemon
@@ -134,12 +146,7 @@ class SessionWorkers:
                 stderr_path=folder / f"{role}.log",
             )
         )
-        start = Start(
-            role=role,
-            organisation=config.name,
-            listen_host=config.listen.data_host,
-            log_level=config.log.level,
-        )
+        start = Start(listen_host=config.listen.data_host, log_level=config.log.level)
         await worker.send(start)
         ready = await worker.report()
         if not isinstance(ready, Ready):
@@ -191,6 +198,14 @@ class SessionWorkers:
 
     def _state(self, live: LiveSession) -> SessionState:
         return session_records.known(self._house.engine.db, live.session).state
+
+    async def _watch_grants(self, live: LiveSession) -> None:
+        """Ends the session once a grant under it is revoked or over, by the confirmed block."""
+        while not live.over.is_set():
+            await trio.sleep(GRANTS_GLANCE_S)
+            ended = edge_ended(self._house, live)
+            if ended is not None:
+                await self._abort(live, ended, ())
 
     async def _watch_leader(self, live: LiveSession) -> None:
         """Ends the session if the node that leads it goes before the rounds have begun."""

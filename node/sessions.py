@@ -12,9 +12,11 @@ from node.coordination import Coordination
 from node.errors import Fault
 from node.host import Host
 from node.house import House
+from node.live_edges import edges_of
 from node.live_session import LiveSession
 from node.log import get_logger
 from node.participation import Participation
+from node.session_asking import Asking
 from node.settlement import Settlement
 from protocol import codec
 from protocol.codec import Wire
@@ -28,6 +30,9 @@ from protocol.messages import (
     ManifestSigned,
     SessionAbort,
     SessionDeclined,
+    SessionDraw,
+    SessionInquiry,
+    SessionPledges,
     SessionProposal,
     SessionStatus,
     SessionStatusRequest,
@@ -49,8 +54,9 @@ class Sessions:
         self._house = house
         self._host = host
         self._nursery = nursery
-        self.participation = Participation(house, nursery, self._tell, self._connected)
-        self.coordination = Coordination(house, host, self.participation)
+        asking = Asking(house, host)
+        self.participation = Participation(house, nursery, asking, self._tell, self._connected)
+        self.coordination = Coordination(house, asking, self.participation)
         self.settlement = Settlement(house, host)
         host.serve(SESSION_PROTOCOL, self._serve, limit=REQUEST_LIMIT, timeout_s=40.0)
 
@@ -67,12 +73,19 @@ class Sessions:
         if live is not None:
             await self.participation.abort(live, f"{self._house.config.name} stopped it", ())
 
-    async def stop_over(self, algorithm: bytes, reason: str) -> None:
-        """Afterwards no session of this algorithm lives; everybody is told `reason`."""
-        for live in list(self.participation.live.values()):
-            record = task_records.known(self._house.engine.db, live.task)
-            if record.algorithm == algorithm:
-                await self.participation.abort(live, reason, ())
+    def under(self, child: bytes, parent: bytes) -> list[LiveSession]:
+        """The sessions that live here and use `child` under `parent`."""
+        db = self._house.engine.db
+        return [
+            live
+            for live in self.participation.live.values()
+            if child in edges_of(live) and task_records.known(db, live.task).algorithm == parent
+        ]
+
+    async def stop_under(self, child: bytes, parent: bytes, reason: str) -> None:
+        """Afterwards no session that uses `child` under `parent` lives; all are told `reason`."""
+        for live in self.under(child, parent):
+            await self.participation.abort(live, reason, ())
 
     # ------------------------------------------------------------------ served
 
@@ -92,13 +105,10 @@ class Sessions:
 
     async def _answer(self, peer_id: PeerId, message: Wire) -> Wire:
         match message:
-            case SessionProposal():
-                return self.participation.joined(await self.participation.join(message, peer_id))
-            case ManifestOffer():
-                return self.participation.sign(self._led_by(peer_id, message.session), message)
-            case ManifestSigned():
-                await self.participation.act(self._led_by(peer_id, message.session), message)
-                return Acknowledged(session=message.session)
+            case SessionProposal() | SessionInquiry() | SessionPledges() | SessionDraw():
+                return await self._draw(peer_id, message)
+            case ManifestOffer() | ManifestSigned():
+                return await self._manifest(peer_id, message)
             case SessionStatusRequest():
                 return await self._status(peer_id, message)
             case SessionAbort():
@@ -107,6 +117,28 @@ class Sessions:
                 return self.settlement.sign(peer_id, message)
             case _:
                 raise RemoteProtocolError("no request of a session")
+
+    async def _draw(
+        self,
+        peer_id: PeerId,
+        message: SessionProposal | SessionInquiry | SessionPledges | SessionDraw,
+    ) -> Wire:
+        match message:
+            case SessionProposal():
+                return await self.participation.pledge(message, peer_id)
+            case SessionInquiry():
+                return self.participation.drawing.answer(peer_id, message)
+            case SessionPledges():
+                return self.participation.reveal(self._led_by(peer_id, message.session), message)
+            case SessionDraw():
+                return await self.participation.join(message, peer_id)
+
+    async def _manifest(self, peer_id: PeerId, message: ManifestOffer | ManifestSigned) -> Wire:
+        live, signing = self._led_by(peer_id, message.session), self.participation.signing
+        if isinstance(message, ManifestOffer):
+            return signing.sign(live, message)
+        await signing.act(live, message)
+        return Acknowledged(session=message.session)
 
     async def _status(self, peer_id: PeerId, message: SessionStatusRequest) -> Wire:
         """The state once this node's rows are aligned, or at the end of a short wait."""
@@ -130,7 +162,7 @@ class Sessions:
         fit to be printed.
         """
         live = self.participation.live.get(SessionId(message.session))
-        if live is not None and peer_id in self._named(live):
+        if live is not None and peer_id in self.named(live):
             teller = self._house.directory.of_peer(peer_id)
             name = teller.name if teller else str(peer_id)
             reason = "".join(each if each.isprintable() else " " for each in message.reason)
@@ -157,7 +189,7 @@ class Sessions:
 
     # ------------------------------------------------------------------ telling
 
-    def _named(self, live: LiveSession) -> set[str]:
+    def named(self, live: LiveSession) -> set[str]:
         """The peers of a session: by its roster once there is one, before by the plan."""
         if isinstance(live.roster, Roster):
             return {party.peer_id for party in live.roster.parties}
@@ -170,7 +202,7 @@ class Sessions:
 
     async def _tell(self, live: LiveSession, reason: str, blamed: tuple[str, ...]) -> None:
         message = SessionAbort(session=live.session, reason=reason[:1024], blamed=blamed[:8])
-        for peer_id in self._named(live) - {str(self._house.directory.own.peer_id)}:
+        for peer_id in self.named(live) - {str(self._house.directory.own.peer_id)}:
             self._nursery.start_soon(self._tell_one, PeerId(peer_id), message)
 
     async def _tell_one(self, peer_id: PeerId, message: SessionAbort) -> None:
@@ -184,6 +216,9 @@ class Sessions:
 
 REQUESTS = (
     SessionProposal,
+    SessionInquiry,
+    SessionPledges,
+    SessionDraw,
     ManifestOffer,
     ManifestSigned,
     SessionStatusRequest,

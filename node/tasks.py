@@ -245,19 +245,3 @@ class Tasks:
             self._link.enqueue(key, "withdraw", self._chain.market, data)
         await self._link.confirmed(key)
         return amount
-
-    async def revoke(self, child: bytes, parent: bytes) -> None:
-        """Afterwards the grant is void, here and on chain. Fault `grant-unknown`."""
-        kept = grant_records.latest(self._engine.db, child, parent)
-        if kept is None or kept.owner != self._directory.own.account:
-            raise Fault("grant-unknown", "this node has given no grant for this edge")
-        key = f"revoke:{hexadecimal(child)}:{hexadecimal(parent)}:{kept.seq}"
-        with self._engine.transaction() as tx:
-            tx.db.execute(
-                "UPDATE grants SET revoked = 1 WHERE child = ? AND parent = ?", [child, parent]
-            )
-            data = contracts.revoke(child, parent, kept.seq)
-            self._link.enqueue(key, "revoke", self._chain.registry, data)
-            tx.note("grant", child, "revoked", parent=parent.hex(), seq=kept.seq)
-        await self._sessions.stop_over(parent, "the owner revoked its grant")
-        await self._link.confirmed(key)

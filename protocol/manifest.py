@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from protocol.codec import U31, Bytes20, Bytes32, Name, PeerIdText, SmallBytes, Text, Wire
+from protocol.draw import Draw
 from protocol.errors import RemoteProtocolError
 
 Role = Literal["contributor", "member", "recipient"]
@@ -78,6 +79,7 @@ class Parameters(Wire, frozen=True, tag="shared-features"):
 class Roster(Wire, frozen=True, tag="roster"):
     """The first part of the manifest; `helper` names the member that serves the alignment.
 
+    `draw` is what the committee was drawn by, so that whoever reads the roster can draw again.
     `attestation` is the digest of the attester's EIP-712 message and `attested_in` the hash of
     the block that confirmed it. Deadlines are durations from receipt, in seconds.
     """
@@ -89,6 +91,7 @@ class Roster(Wire, frozen=True, tag="roster"):
     attestation: Bytes32
     attested_in: Bytes32
     attempt: U31
+    draw: Draw
     parties: Annotated[tuple[Party, ...], msgspec.Meta(min_length=1, max_length=MAX_PARTIES)]
     helper: Text
     threshold: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTIES)]

@@ -31,6 +31,7 @@ DOCUMENT_PROTOCOL = "/northbund/document/1"
 NEGOTIATION_PROTOCOL = "/northbund/negotiation/1"
 ATTESTATION_PROTOCOL = "/northbund/attestation/1"
 SESSION_PROTOCOL = "/northbund/session/1"
+REVOCATION_PROTOCOL = "/northbund/revocation/1"
 
 Checked = Annotated[tuple[Text, ...], msgspec.Meta(max_length=24)]
 """What a yes rests on: each rule that was checked, in plain words. A no names its rule too."""

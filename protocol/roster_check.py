@@ -1,18 +1,27 @@
 """What a node checks of a roster before it signs: all that can be known without a row.
 
 The publisher and the recipient write the roster; nothing of it is believed. It must say exactly
-what the attested plan says, seat exactly the accounts that own the plan's leaves, and name this
+what the attested plan says, seat exactly those who were drawn from the plan's pool, and name this
 node's own workers as this node started them.
+
+Where a seat's worker listens is its node's own word: behind address translation no other address
+that a node knows of its peer need be the same. What keeps a seat from pointing the others at a
+stranger is that they accept the roster's certificate there alone; what cannot be an address of a
+worker at all is refused here.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
+from protocol import draw as drawing
 from protocol.documents import Algorithm, Step, plan_hash
+from protocol.draw import Draw, Seating
 from protocol.errors import RemoteProtocolError
 from protocol.ids import from_hexadecimal, hexadecimal
 from protocol.manifest import Party, Role, Roster, check_roster
 from protocol.messages import Seat
+from protocol.peers import peer_key
 
 MEMBER_OPERATION = "committee-member"
 SIZE_CAP_MOST = 10_000_000
@@ -48,15 +57,25 @@ class Plan:
         return frozenset(self.owners[cdt] for cdt in self.algorithm.pool)
 
     @property
+    def pool_owners(self) -> dict[bytes, bytes]:
+        """Each compute asset of the pool with the account that owns it."""
+        return {from_hexadecimal(cdt, 32): self.owners[cdt] for cdt in self.algorithm.pool}
+
+    @property
+    def with_rows(self) -> frozenset[bytes]:
+        """The accounts that bring rows to the alignment."""
+        return self.contributors | {self.recipient}
+
+    @property
     def _pool(self) -> frozenset[str]:
         return frozenset(self.algorithm.pool)
 
-    def roles_of(self, account: bytes) -> tuple[Role, ...]:
-        """The roles in which this account can take part, in the order of a session's work."""
+    def roles_of(self, account: bytes, seating: Seating | None = None) -> tuple[Role, ...]:
+        """The roles of this account in the order of a session's work; before a draw nobody sits."""
         roles: list[Role] = []
         if account in self.contributors:
             roles.append("contributor")
-        if account in self.pool:
+        if seating is not None and account in seating.members:
             roles.append("member")
         if account == self.recipient:
             roles.append("recipient")
@@ -102,11 +121,32 @@ def check_against_plan(roster: Roster, plan: Plan) -> None:
             raise RemoteProtocolError(f"the roster's {what} differs from the attested plan")
     _check_sizes(roster)
     _check_people(roster)
-    strangers = set(_accounts(roster, "member")) - plan.pool
-    if strangers:
-        raise RemoteProtocolError(
-            f"member {hexadecimal(min(strangers))} owns no compute asset of the pool"
-        )
+    _check_addresses(roster)
+    _check_drawn(roster, plan)
+
+
+def drawn(
+    plan: Plan, session: bytes, task: bytes, draw: Draw, keys: Mapping[bytes, bytes]
+) -> Seating:
+    """Who sits by this draw. `keys` are the Ed25519 keys of the contributors' peers by account.
+
+    RemoteProtocolError if the draw is not sound, or too few are alive.
+    """
+    pool = plan.pool_owners
+    drawing.check_pledges(draw.pledges, session, task, keys, pool)
+    drawing.check_nonces(draw)
+    living = {cdt: pool[cdt] for cdt in drawing.alive(draw)}
+    seed = drawing.seed(session, task, draw)
+    return drawing.seat(seed, living, plan.algorithm.seats, plan.with_rows)
+
+
+def _check_drawn(roster: Roster, plan: Plan) -> None:
+    keys = {party.account: peer_key(party.peer_id) for party in roster.by_role("contributor")}
+    seating = drawn(plan, roster.session, roster.task, roster.draw, keys)
+    if _accounts(roster, "member") != sorted(seating.members):
+        raise RemoteProtocolError("the roster seats others than were drawn")
+    if roster.party(roster.helper).account != seating.helper:
+        raise RemoteProtocolError("the roster's helper is another than was drawn")
 
 
 def _check_sizes(roster: Roster) -> None:
@@ -134,6 +174,26 @@ def _check_people(roster: Roster) -> None:
     seats = [(party.role, party.account) for party in roster.parties]
     if len(set(seats)) != len(seats):
         raise RemoteProtocolError("an account has two seats in one role")
+
+
+def _check_addresses(roster: Roster) -> None:
+    """Every worker listens where one can; either all of them on one machine's loopback, or none."""
+    local = set()
+    for party in roster.parties:
+        host, _, port = party.address.rpartition(":")
+        if not 1 <= int(port) <= 65_535:
+            raise RemoteProtocolError(f"{party.name} listens on port {port}, which none can")
+        try:
+            address = ip_address(host.strip("[]"))
+        except ValueError:
+            local.add(host == "localhost")
+            continue
+        local.add(address.is_loopback)
+        odd = address.is_unspecified or address.is_multicast or address.is_link_local
+        if odd or (address.is_reserved and not address.is_loopback):
+            raise RemoteProtocolError(f"{party.name} listens on {host}, where no worker can")
+    if len(local) > 1:
+        raise RemoteProtocolError("some workers listen on loopback alone and others do not")
 
 
 def check_own_seats(

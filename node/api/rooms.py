@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 from node.errors import Fault
 
 if TYPE_CHECKING:
-    from node.catalogue import Catalogue
+    from node.catalogue_rooms import CatalogueRooms
     from node.chain_link import ChainLink
     from node.host import Host
     from node.house import House
     from node.negotiations import Negotiations
     from node.publishing import Publishing
+    from node.revocations import Revocations
     from node.sessions import Sessions
     from node.tasks import Tasks
 
@@ -23,10 +24,11 @@ class Rooms:
     house: "House"
     host: "Host"
     link: "ChainLink"
-    catalogue: "Catalogue"
+    catalogue: "CatalogueRooms"
     publishing: "Publishing"
     negotiations: "Negotiations"
     sessions: "Sessions"
+    revocations: "Revocations"
     started_at: float
     unlocked_tasks: "Tasks | None" = None
 

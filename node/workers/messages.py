@@ -14,8 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from node.dataset_spec import DatasetSpec
-from protocol.codec import U53, Bytes32, Name, SmallBytes, Text, Wire
-from protocol.manifest import Role
+from protocol.codec import U53, Bytes32, SmallBytes, Text, Wire
 
 REPORT_LIMIT_BYTES = 1 << 28
 """Row names of a cohort of ten million fit."""
@@ -26,10 +25,8 @@ OpeningStage = Literal["train", "evaluate"]
 
 
 class Start(Wire, frozen=True, tag="start"):
-    """The first message: who the worker is. It makes its keys and listens on `listen_host`."""
+    """The first message: the worker makes its keys and listens on `listen_host`."""
 
-    role: Role
-    organisation: Name
     listen_host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import pytest
 import trio
@@ -12,6 +13,7 @@ from chain.schema import MIGRATIONS
 from node import assets
 from node.bindings import Bindings
 from node.catalogue import Catalogue
+from node.catalogue_rooms import CatalogueRooms
 from node.config import Config, from_table
 from node.directory import Directory
 from node.document_exchange import DocumentExchange
@@ -56,6 +58,7 @@ class MemoryNetwork:
 
     hosts: dict[str, "MemoryHost"] = field(default_factory=dict)
     lose: Callable[[], str] = lambda: ""
+    lose_gossip: Callable[[], bool] = lambda: False
 
 
 class MemoryHost:
@@ -66,6 +69,8 @@ class MemoryHost:
         self.addresses = ("/ip4/127.0.0.1/tcp/1",)
         self.published: list[bytes] = []
         self.reported: list[tuple[PeerId, str]] = []
+        self.learned: dict[PeerId, tuple[str, ...]] = {}
+        self.requests: list[tuple[str, int, int]] = []
         self.welcomes: list[Callable[[PeerId], Awaitable[None]]] = []
         self.served: dict[str, Handler] = {}
         self.gone: set[str] = set()
@@ -91,7 +96,10 @@ class MemoryHost:
         try:
             answer = await self._network.hosts[peer_id].served[protocol](self.peer_id, payload)
         except (Fault, RemoteProtocolError) as error:
+            if isinstance(error, RemoteProtocolError):
+                self._network.hosts[peer_id].report(self.peer_id, str(error))
             raise Fault("peer-refused", str(error)) from error
+        self.requests.append((protocol, len(payload), len(answer)))
         if fate == "after":
             raise Fault("peer-timeout", "the answer was lost")
         return answer
@@ -102,10 +110,13 @@ class MemoryHost:
     def report(self, peer_id: PeerId, reason: str) -> None:
         self.reported.append((peer_id, reason))
 
+    def learn(self, peer_id: PeerId, addresses: Iterable[str], _source: str) -> None:
+        self.learned[peer_id] = tuple(addresses)
+
     async def publish(self, payload: bytes) -> None:
         self.published.append(payload)
         for peer_id, host in self._network.hosts.items():
-            if peer_id != self.peer_id:
+            if peer_id != self.peer_id and not self._network.lose_gossip():
                 await host.hear(self.peer_id, payload)
 
     async def hear(self, author: PeerId, payload: bytes) -> bool:
@@ -136,10 +147,15 @@ class Node:
     engine: Engine
     host: MemoryHost
     exchange: DocumentExchange
-    catalogue: Catalogue
+    rooms: CatalogueRooms
     judging: Judging
     grants: Grants
     negotiations: Negotiations
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Where announcements are heard."""
+        return self.rooms.catalogue
 
     def registered(self, cdt: bytes, owner: Account, metadata: Metadata) -> None:
         """As if the chain had confirmed the asset and the document had been fetched."""
@@ -147,9 +163,7 @@ class Node:
         children = tuple(bytes.fromhex(child[2:]) for child in metadata.children)
         with self.engine.transaction() as tx:
             proof = assets.keep_document(tx, body)
-            assets.registered(tx, cdt, owner, metadata.type, proof, 0)
-            assets.composed(tx, cdt, children)
-            assets.judge(tx, cdt)
+            assets.registered(tx, cdt, owner, metadata.type, proof, 0, children)
 
 
 def table_of(name: str, others: Iterable[tuple[str, PeerKey, Account]]) -> dict[str, object]:
@@ -199,7 +213,7 @@ def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dic
         directory = Directory.of(config, account, key.peer_id, bindings)
         host = MemoryHost(network, key.peer_id)
         exchange = DocumentExchange(engine, host, directory)
-        catalogue = Catalogue(engine, host, directory, key, exchange)
+        rooms = CatalogueRooms.of(engine, host, directory, key, exchange)
         judging = Judging(engine, directory, config)
         grants = Grants(engine, directory, judging, config.chain)
         grants.signer = Signer(
@@ -215,7 +229,7 @@ def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dic
             engine,
             host,
             exchange,
-            catalogue,
+            rooms,
             judging,
             grants,
             negotiations,
@@ -223,9 +237,16 @@ def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dic
     return made
 
 
+STARTED: "WeakKeyDictionary[object, float]" = WeakKeyDictionary()
+
+
 def trio_clock() -> float:
-    """Unix time that moves with trio's clock, so that autojump moves deadlines too."""
+    """Unix time that moves with trio's clock, so that autojump moves deadlines too.
+
+    It begins alike in every run: trio's own clock begins anywhere.
+    """
     try:
-        return 1_800_000_000.0 + trio.current_time()
+        now = trio.current_time()
     except RuntimeError:  # while the rooms are made, before trio runs
         return 1_800_000_000.0
+    return 1_800_000_000.0 + now - STARTED.setdefault(trio.lowlevel.current_trio_token(), now)

@@ -17,6 +17,7 @@ from mpc.supervisor import Worker, open_worker
 from node.dataset_spec import ColumnSpec, DatasetSpec
 from node.workers import messages as m
 from protocol.codec import Wire, digest, encode
+from protocol.draw import Draw
 from protocol.envelope import open_signed, seal
 from protocol.manifest import Parameters, Party, Roster, RowSet
 
@@ -103,11 +104,8 @@ class RunningSession:
                     environment=environment,
                 )
             )
-        for party, worker in self.workers.items():
-            organisation, role = party.split("/")
-            await worker.send(
-                m.Start(role=role, organisation=organisation, listen_host="127.0.0.1")
-            )
+        for worker in self.workers.values():
+            await worker.send(m.Start(listen_host="127.0.0.1"))
         ready = {party: await worker.report() for party, worker in self.workers.items()}
         self.roster = self._roster(ready)
 
@@ -132,6 +130,7 @@ class RunningSession:
             attestation=bytes(32),
             attested_in=bytes(32),
             attempt=1,
+            draw=Draw(pledges=(), nonces=()),  # the daemons have checked it before
             parties=parties,
             helper=self.plan.parties[-2],
             threshold=self.plan.threshold,
