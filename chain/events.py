@@ -304,6 +304,9 @@ _CLASSES: Final[dict[str, tuple[type[Event], ...]]] = {
 }
 
 
+_NUMBERS = 2**63
+
+
 @dataclass(frozen=True, slots=True)
 class _Input:
     position: int
@@ -371,14 +374,17 @@ def _terms(values: Any) -> TaskTerms:
 def place_of(log: dict[str, Any]) -> Place:
     """Where a log of `eth_getLogs` stands. Raises ContractsMissing if it is malformed."""
     try:
-        return Place(
+        place = Place(
             block=int(log["blockNumber"], 16),
             block_hash=bytes.fromhex(log["blockHash"][2:]),
             transaction=bytes.fromhex(log["transactionHash"][2:]),
             index=int(log["logIndex"], 16),
         )
+        if not (0 <= place.block < _NUMBERS and 0 <= place.index < _NUMBERS):
+            raise ValueError("a number that no database column takes")
     except (KeyError, ValueError, TypeError) as error:
         raise ContractsMissing(f"the chain's node gives a malformed log: {error!r}") from error
+    return place
 
 
 def decode(log: dict[str, Any]) -> Event | None:
@@ -404,7 +410,7 @@ def decode_parts(at: Place, topics: Sequence[bytes], data: bytes) -> Event | Non
         for item, topic in zip(decoder.indexed, topics[1:], strict=True):
             values[item.position] = item.convert(abi_decode([item.kind], topic)[0])
         parts = abi_decode([item.kind for item in decoder.plain], data)
-    except (ValueError, DecodingError) as error:
+    except (ValueError, OverflowError, DecodingError) as error:
         raise ContractsMissing(f"a log of block {at.block} does not decode: {error!r}") from error
     for item, part in zip(decoder.plain, parts, strict=True):
         values[item.position] = item.convert(part)

@@ -166,7 +166,11 @@ def _in_order(forms: Sequence[dict[str, Any]], answers: Any) -> list[Any]:
     if not isinstance(answers, list):
         _result(answers)
         raise ChainUnreachable("the chain's node does not answer batches")
-    by_id = {answer.get("id"): answer for answer in answers if isinstance(answer, dict)}
+    by_id = {
+        answer["id"]: answer
+        for answer in answers
+        if isinstance(answer, dict) and isinstance(answer.get("id"), int)
+    }
     results: list[Any] = []
     for form in forms:
         try:

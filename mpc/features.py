@@ -131,7 +131,7 @@ def restore(data: bytes, lineage: bytes) -> tuple[Encoder, Floats, int]:
             weights = np.array(stored["weights"], np.float64)
             updates = int(stored["updates"])
             encoder = Encoder.from_plain(json.loads(stored["encoder"].tobytes()))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"the checkpoint is not one of this release: {error}") from error
     if found != lineage:
         raise CheckpointError("the checkpoint belongs to another lineage of W")

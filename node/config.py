@@ -206,6 +206,8 @@ def parse(text: str, base: Path, source: str) -> Config:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Fault("config-invalid", f"{source} is not TOML: {error}", file=source) from None
+    except RecursionError:
+        raise Fault("config-invalid", f"{source} is nested too deeply", file=source) from None
     return from_table(table, base, source)
 
 

@@ -18,7 +18,8 @@ from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import Digest
 
 MAX_MESSAGE_BYTES = 262_144
-MAX_ITEMS = 65_536
+MAX_ITEMS = 4096
+"""Of one list or map. Room for it is made when it is announced, at each of 1,024 levels."""
 
 Bytes20 = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -91,8 +92,8 @@ def _unpack(data: bytes, limit: int) -> Any:
         return msgpack.unpackb(
             data,
             strict_map_key=True,
-            max_array_len=MAX_ITEMS,
-            max_map_len=MAX_ITEMS,
+            max_array_len=min(len(data), MAX_ITEMS),
+            max_map_len=min(len(data), MAX_ITEMS),
             max_ext_len=0,
         )
     except (ValueError, msgpack.exceptions.UnpackException, msgpack.exceptions.ExtraData) as error:

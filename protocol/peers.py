@@ -11,10 +11,14 @@ from protocol.ids import PeerId
 
 _INLINE = bytes([0x00, 0x24, 0x08, 0x01, 0x12, 0x20])
 """Identity multihash of 36 bytes: protobuf {type: Ed25519, data: 32 bytes}."""
+_LONGEST = 128
+"""Characters: base58 takes time in proportion to the square of the length."""
 
 
 def peer_key(peer_id: str) -> bytes:
     """The 32-byte Ed25519 public key in `peer_id`; RemoteProtocolError if it holds none."""
+    if len(peer_id) > _LONGEST:
+        raise RemoteProtocolError(f"a peer id of {len(peer_id)} characters")
     try:
         raw = base58.b58decode(peer_id)
     except ValueError as error:

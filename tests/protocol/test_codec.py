@@ -11,21 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from node.workers import messages as worker_messages
-from protocol import codec, envelope, manifest, messages
+from protocol import codec, manifest
 from protocol.codec import Wire
 from protocol.errors import LocalProtocolError, RemoteProtocolError
+from tests.fuzz import wire_kinds
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "messages.json"
-MODULES = (envelope, manifest, messages, worker_messages)
-KINDS: dict[str, type[Wire]] = {
-    str(kind.__struct_config__.tag): kind
-    for module in MODULES
-    for kind in vars(module).values()
-    if isinstance(kind, type) and issubclass(kind, Wire) and kind is not Wire
-}
+KINDS = wire_kinds.kinds()
 SPELLINGS = {  # one text for each pattern that a field demands
     r"\A[\x21-\x7e]+\Z": "bank-a",
+    r"\A[1-9A-Za-z]*\Z": "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq",
+    r"\A[0-9a-f]{0,63}\Z": "0a",
     r"\A[1-9A-Za-z]+\Z": "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq",
     r"\A(0|[1-9][0-9]{0,28})\Z": "1000000000000000000",
     r"\A\S+:[0-9]{1,5}\Z": "127.0.0.1:4001",
@@ -39,7 +35,7 @@ def example(kind: inspect.Type) -> Any:
     match kind:
         case inspect.BytesType():
             size = kind.min_length if kind.min_length is not None else min(kind.max_length or 3, 3)
-            return bytes(range(1, size + 1))
+            return bytes(number % 256 for number in range(1, size + 1))
         case inspect.StrType():
             return SPELLINGS[kind.pattern] if kind.pattern else "text"[: kind.max_length or 4]
         case inspect.IntType():
