@@ -69,20 +69,21 @@ class Dialling:
         named = [each for each in direct if each.split("/", 2)[1] in ("ip4", "ip6")]
         self._home = frozenset(neighbourhood(each) for each in named)
 
-    async def reach(self, peer_id: PeerId) -> None:
-        """The peer is connected; PeerUnreachable if no address led to it."""
+    async def reach(self, peer_id: PeerId, *, look_up: bool = True) -> None:
+        """The peer is connected; PeerUnreachable if no address led to it, looked up ones too."""
+        find = self.find if look_up else None
         if self._guard.is_connected(peer_id):
             return
         peer = self._table.get(peer_id)
         if peer is None:
-            if not self._store.addresses(peer_id) and self.find is None:
+            if not self._store.addresses(peer_id) and find is None:
                 raise PeerUnreachable(peer_id, "no address of it is known")
             peer = self._table.peer(peer_id)
         if await self._dial(peer_id, peer):
             return
-        if self.find is not None:
-            await self.find(peer_id)
-            if self._guard.is_connected(peer_id) or await self._dial(peer_id, peer):
+        if find is not None:
+            await find(peer_id)
+            if await self._dial(peer_id, peer):
                 return
         raise PeerUnreachable(peer_id, peer.last_error)
 

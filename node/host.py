@@ -50,7 +50,7 @@ STRANGER_LINES_BURST = 30.0
 DEFAULT_LIMITS = Limits()
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
-StreamHandler = Callable[[PeerId, ByteStream], Awaitable[None]]
+StreamHandler = Callable[[PeerId, GuardedStream], Awaitable[None]]
 Check = Callable[[PeerId, bytes], bool]
 Receive = Callable[[PeerId, bytes], Awaitable[None]]
 
@@ -95,6 +95,25 @@ class Host:
     def peer_id(self) -> PeerId:
         """This host's own peer id."""
         return PeerId(self._guard.peer_id)
+
+    @property
+    def guard(self) -> Guard:
+        """What this host stands on, for the rooms that speak libp2p's own protocols."""
+        return self._guard
+
+    @property
+    def dialling(self) -> Dialling:
+        """How connections outwards are had; discovery adds further ways to it."""
+        return self._dialling
+
+    @property
+    def store(self) -> PeerStore:
+        """What is remembered of peers."""
+        return self._store
+
+    def reachable_through(self, relay: PeerId, addresses: Iterable[str]) -> None:
+        """`relay` holds a reservation for this node: others are told `addresses` too, or none."""
+        self._circuits[relay] = tuple(addresses)
 
     async def request(
         self, peer_id: PeerId, protocol: str, payload: bytes, *, timeout_s: float
@@ -152,7 +171,7 @@ class Host:
     def serve_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Streams of `protocol`, which has a framing of its own, are given to `handler`.
 
-        `handler` keeps its own deadlines and ends the stream itself, by a reset if it raises. A
+        `handler` keeps its own deadlines and ends the stream; if it raises the stream is reset. A
         RemoteProtocolError counts against the peer, a failure that is ours is logged. A second
         call replaces the handler.
         """
@@ -162,10 +181,13 @@ class Host:
             try:
                 await handler(PeerId(peer_id), stream)
             except RemoteProtocolError as error:
+                await reset(stream)
                 self._penalise(peer_id, PENALTY_PROTOCOL, f"{protocol}: {error}")
             except (StreamBroken, trio.TooSlowError) as error:
+                await reset(stream)
                 log.debug("stream ended", peer=peer_id, protocol=protocol, reason=repr(error))
             except Exception:
+                await reset(stream)
                 log.exception("handler failed", peer=peer_id, protocol=protocol)
 
         self._guard.handle(protocol, serve_one)
@@ -226,12 +248,13 @@ class Host:
         if not is_peer_id(peer_id):
             raise Fault("address-invalid", f"{peer_id!r} is no peer id.", peer_id=peer_id)
         cleaned = tuple(dialable(address, peer_id) for address in addresses)
-        peer = self._table.peer(peer_id)
-        peer.addresses = cleaned
-        if peer_id != self.peer_id and not peer.known:
-            peer.known = True
-            self._nursery.start_soon(self._dialling.keep, peer_id, peer, self.admit)
-        peer.wake()
+        self._table.peer(peer_id).addresses = cleaned
+        self.keep(peer_id)
+
+    def configured(self, peer_id: PeerId) -> tuple[str, ...]:
+        """The addresses that `know` was told last."""
+        peer = self._table.get(peer_id)
+        return peer.addresses if peer is not None else ()
 
     def learn(self, peer_id: PeerId, addresses: Iterable[str], source: Source) -> None:
         """`source` says that `peer_id` is at `addresses`; kept over restarts, dialled when needed.
@@ -245,9 +268,21 @@ class Host:
         if peer is not None:
             peer.wake()
 
+    def keep(self, peer_id: PeerId) -> None:
+        """A connection to `peer_id` is kept from now on, at whatever addresses are known of it."""
+        peer = self._table.peer(peer_id)
+        if peer_id != self.peer_id and not peer.known:
+            peer.known = True
+            self._nursery.start_soon(self._dialling.keep, peer_id, peer, self.admit)
+        peer.wake()
+
     def peers(self) -> list[PeerStatus]:
         """Every peer that is known, connected, or was since the start; connected ones first."""
         return self._table.statuses(self._guard, self._standing, self._store)
+
+    async def changed(self, peer_id: PeerId) -> None:
+        """The peer came, left, or got other addresses, after this was called."""
+        await self._table.peer(peer_id).changed.wait()
 
     async def drop(self, peer_id: PeerId) -> None:
         """Every connection to the peer is cut. A known peer will be dialled again."""
@@ -318,18 +353,21 @@ class Host:
 
     # --- tasks
 
-    async def open_stream(self, peer_id: PeerId, protocol: str) -> GuardedStream:
+    async def open_stream(
+        self, peer_id: PeerId, protocol: str, *, look_up: bool = True
+    ) -> GuardedStream:
         """A stream to the peer; a second try if the connection turned out to be broken.
 
-        PeerUnreachable, PeerRefused. Its deadline and its end are the caller's.
+        PeerUnreachable, PeerRefused. Its deadline and its end are the caller's. `look_up`: ask
+        others for its addresses when none leads to it.
         """
-        await self._dialling.reach(peer_id)
+        await self._dialling.reach(peer_id, look_up=look_up)
         try:
             return await self._guard.open_stream(peer_id, protocol)
         except StreamBroken as error:
             if self._guard.is_connected(peer_id):
                 raise PeerRefused(peer_id, protocol, str(error)) from error
-        await self._dialling.reach(peer_id)
+        await self._dialling.reach(peer_id, look_up=look_up)
         try:
             return await self._guard.open_stream(peer_id, protocol)
         except StreamBroken as error:

@@ -32,6 +32,7 @@ B23 what a peer says of itself is remembered for ever           `Guard.forget`
 B24 the cache of seen messages leaves a thread behind           `open_guard`
 B25 every read, of one byte too, sends a window update          `_release_window`
 B26 every gossip frame carries a record that is signed anew     `_Records`
+B27 addresses that peers claim are dialled unasked              `_build`
 
 Logs: the library writes through `libp2p.*` loggers that do not propagate and have no handler, so
 its warnings would reach stderr as bare text, and a peer can cause them at will. They are rewritten
@@ -758,7 +759,7 @@ def _build(private_key: bytes, network_key: bytes | None, limits: Limits) -> Any
             max_connections=most,
             max_connections_per_peer=limits.connections_per_peer,
             high_watermark=most,
-            low_watermark=0,  # 0: the library dials nobody by itself
+            low_watermark=0,
             min_connections=0,
             inbound_upgrade_timeout=limits.handshake_timeout_s,
             outbound_upgrade_timeout=limits.handshake_timeout_s,
@@ -768,6 +769,7 @@ def _build(private_key: bytes, network_key: bytes | None, limits: Limits) -> Any
     )
     swarm: Any = host.get_network()
     swarm.retry_config = RetryConfig(max_retries=0)
+    swarm.auto_connector.maybe_connect = trio.lowlevel.checkpoint  # B27
     # Its rate limiter counts every peer that is not yet known as one; our own caps replace it.
     swarm.set_resource_manager(None)
     return host

@@ -14,7 +14,7 @@ the disk does not take is logged and forgotten: it is not worth a connection.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, get_args
 
@@ -28,7 +28,10 @@ from node.store import open_memory, writing
 from protocol.ids import PeerId
 from protocol.peers import is_peer_id
 
-Source = Literal["configured", "chain", "announcement", "lookup", "local-network"]
+Source = Literal["configured", "chain", "announcement", "peer", "lookup", "local-network"]
+"""Who told an address: "peer" is the peer itself over its own connection, "lookup" a third."""
+
+FIRST_HAND: tuple[Source, ...] = ("chain", "announcement", "peer")
 
 log = get_logger("node.peers")
 
@@ -122,10 +125,12 @@ class PeerStore:
         sources = {row[0]: row[1] for row in reversed(rows)}
         return [(address, sources[address]) for address in first]
 
-    def peers(self) -> list[PeerId]:
-        """Every peer of which somebody told an address."""
+    def peers(self, sources: Sequence[Source]) -> list[PeerId]:
+        """Every peer of which one of `sources` told an address."""
+        places = ", ".join("?" * len(sources))
         rows = self._db.execute(
-            "SELECT DISTINCT peer_id FROM peer_addresses WHERE source != 'configured'"
+            f"SELECT DISTINCT peer_id FROM peer_addresses WHERE source IN ({places})",  # noqa: S608
+            sources,
         )
         return [PeerId(peer_id) for (peer_id,) in rows.fetchall()]
 

@@ -74,6 +74,33 @@ async def read_exactly(stream: ByteStream, size: int) -> bytes:
     return bytes(held)
 
 
+async def write_delimited(stream: ByteStream, payload: bytes) -> None:
+    """`payload` is written after its length as an unsigned varint, as libp2p's own protocols do."""
+    size, prefix = len(payload), bytearray()
+    while size >= 0x80:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    await stream.write(bytes(prefix) + bytes([size]) + payload)
+
+
+async def read_delimited(stream: ByteStream, limit: int) -> bytes:
+    """The next payload after a varint of its length, at most `limit` bytes (and below 2^28).
+
+    RemoteProtocolError for a longer one, StreamBroken if the stream ends before its end.
+    """
+    size = 0
+    for shift in (0, 7, 14, 21):
+        byte = (await read_exactly(stream, 1))[0]
+        size |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+    else:
+        raise RemoteProtocolError("a length of more than four bytes")
+    if size > limit:
+        raise RemoteProtocolError(f"a message of {size} bytes is over the limit of {limit}")
+    return await read_exactly(stream, size)
+
+
 async def ask(stream: ByteStream, payload: bytes, *, answer_limit: int = FRAME_LIMIT) -> bytes:
     """The peer's answer to `payload`. The stream is closed afterwards, reset on any exception.
 

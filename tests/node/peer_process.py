@@ -1,9 +1,11 @@
 """One host in a process of its own, driven by lines of JSON: what the tests of several nodes run.
 
-`python peer_process.py SEED LISTEN` prints {"address", "peer"} once it listens, then one line for
-each command: {"know": [address, …]}, {"publish": [text, …], "pause": seconds}, {"request": [peer,
+`python peer_process.py SEED LISTEN [OPTIONS]` prints {"address", "peer"} once it listens, then one
+line for each command. OPTIONS is a JSON object: the fields of Discovery that are not as they are by
+default, and "shut", which refuses every connection that comes to its port. The commands:
+{"know": [address, …]}, {"publish": [text, …], "pause": seconds}, {"request": [peer,
 protocol, text, timeout]}, and the figures {"peers": 1}, {"listeners": 1}, {"seen": 1}, {"cpu": 1},
-{"sockets": 1}. The end of the input, or SIGTERM, ends it.
+{"sockets": 1}, {"addresses": 1}, {"where": 1}. The end of the input, or SIGTERM, ends it.
 """
 
 import json
@@ -18,7 +20,9 @@ from typing import Any
 import trio
 
 from node import log
+from node.discovery import Discovery, discover
 from node.host import Host, PeerRefused, PeerTimeout, PeerUnreachable, open_host
+from node.libp2p_guard import Limits
 from protocol.ids import PeerId
 
 
@@ -67,6 +71,8 @@ class Node:
             "peers": lambda: [peer.peer_id for peer in self.host.peers() if peer.connected],
             "listeners": self.host.listeners,
             "seen": lambda: self.seen,
+            "addresses": lambda: self.host.addresses,
+            "where": lambda: {p.peer_id: p.address for p in self.host.peers() if p.connected},
             "cpu": time.process_time,
             "sockets": open_sockets,
         }
@@ -96,14 +102,16 @@ async def stop_on_signal(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-async def main(seed: int, listen: str) -> None:
-    async with open_host(bytes([seed]) * 32, listen, "test") as host:
+async def main(seed: int, listen: str, options: dict[str, Any]) -> None:
+    limits = Limits(inbound_per_address=0) if options.pop("shut", False) else Limits()
+    async with open_host(bytes([seed]) * 32, listen, "test", limits=limits) as host:
         node = Node(host)
         host.serve("/northbund/echo/1", echo)
         host.on_gossip(lambda _author, _payload: True, node.receive)
         say({"address": host.addresses[0], "peer": host.peer_id})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_signal, nursery.cancel_scope)
+            nursery.start_soon(discover, host, Discovery(**options), "test")
             while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
                 say(await node.do(json.loads(line)))
             nursery.cancel_scope.cancel()
@@ -111,4 +119,5 @@ async def main(seed: int, listen: str) -> None:
 
 if __name__ == "__main__":
     log.configure("warning")
-    trio.run(main, int(sys.argv[1]), sys.argv[2])
+    options = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    trio.run(main, int(sys.argv[1]), sys.argv[2], options)

@@ -670,6 +670,33 @@ async def test_b23_what_a_peer_said_of_itself_is_forgotten_when_it_leaves() -> N
         assert not await remembers(host._guard._swarm, host.peer_id, address)
 
 
+async def test_b27_the_stock_host_dials_what_peers_claim() -> None:
+    async def knocked(swarm: Any) -> bool:
+        """Whether the library dials an address of which a peer spoke."""
+        heard = trio.Event()
+
+        async def door(stream: trio.SocketStream) -> None:
+            heard.set()
+            await stream.aclose()
+
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        claimed = ID.from_string(PeerKey(seed(77)).peer_id)
+        swarm.peerstore.add_addrs(claimed, [Multiaddr(f"/ip4/127.0.0.1/tcp/{port}")], 3_600)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, door, listeners)
+            with trio.move_on_after(2):
+                await swarm.auto_connector.maybe_connect()
+                await trio.sleep(0.2)
+            nursery.cancel_scope.cancel()
+        return heard.is_set()
+
+    async with stock_host(VICTIM) as made:
+        assert await knocked(made.swarm)
+    async with open_host(VICTIM, ANY, "test") as host:
+        assert not await knocked(host._guard._swarm)
+
+
 async def test_streams_of_one_peer_are_counted() -> None:
     async with (
         open_host(VICTIM, ANY, "test", limits=Limits(streams_per_peer=4)) as host,

@@ -9,7 +9,7 @@ from node.addresses import dialable, neighbourhood, resolve, route, split_peer
 from node.errors import Fault
 from node.host import Host, PeerUnreachable, open_host
 from node.keys import PeerKey
-from node.peer_store import BANS_LIMIT, PEERS_LIMIT, PER_SOURCE, PeerStore
+from node.peer_store import BANS_LIMIT, FIRST_HAND, PEERS_LIMIT, PER_SOURCE, PeerStore
 from node.store import open_store
 from protocol.ids import PeerId
 
@@ -49,7 +49,7 @@ def test_what_was_learned_outlives_the_process(tmp_path: Path) -> None:
         db.close()
     store = PeerStore(open_store(tmp_path / "node.db"))
     assert store.addresses(PEER) == [(at(1), "announcement"), (at(2), "announcement")]
-    assert store.peers() == [PEER]
+    assert store.peers(FIRST_HAND) == [PEER]
 
 
 def test_each_source_has_its_own_places() -> None:
@@ -108,7 +108,7 @@ def test_the_tables_are_bounded_and_keep_those_that_were_reached() -> None:
             store.learn(peer(number + 10), [at(2)], "lookup")
         for number in range(BANS_LIMIT + 50):
             store.ban(peer(number), "rubbish", 1_000_000.0)
-    assert len(store.peers()) == PEERS_LIMIT
+    assert len(store.peers(["lookup", "announcement"])) == PEERS_LIMIT
     assert told(store) == [at(1)]
     assert len(store.bans()) == BANS_LIMIT
 
