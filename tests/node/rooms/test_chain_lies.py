@@ -13,9 +13,18 @@ from chain.events import Place
 from chain.follower import forget
 from chain.values import TaskTerms
 from mpc import operations
-from node import chain_events, grant_records, ledger, plans, session_rules, task_records
+from node import (
+    chain_events,
+    grant_records,
+    ledger,
+    plans,
+    row_set_rules,
+    session_rules,
+    task_records,
+)
 from node.attestations import Attestations
 from node.errors import Fault
+from node.live_session import LiveSession
 from node.workers.messages import Aligned
 from protocol import codec, typed_data
 from protocol.documents import Algorithm, Column, Metadata, Schema, Step, plan_hash
@@ -23,7 +32,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.identifiers import row_key
 from protocol.ids import hexadecimal
 from protocol.manifest import Parameters
-from protocol.messages import AttestationAnswer, GrantTerms
+from protocol.messages import AttestationAnswer, GrantTerms, SessionProposal
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 LEAVES = {
@@ -152,9 +161,8 @@ class Scene:
 
     def live(self, answer):
         plan = plans.plan_of(self.db, TOP)
-        return SimpleNamespace(
-            attestation=answer, plan=plan, task=answer.task, session=b"\x01" * 32
-        )
+        proposal = SessionProposal(session=b"\x01" * 32, attempt=0, attestation=answer)
+        return LiveSession(proposal, plan, ("contributor", "member"), "")
 
     def count(self, answer):
         with self.bank.engine.transaction() as tx:
@@ -284,16 +292,16 @@ async def test_a_reorganisation_between_roster_and_rows_begins_no_run(scene) -> 
     scene.open()
     record = scene.say_attested()
     live, roster = scene.live(scene.signed()), SimpleNamespace(attested_in=record.attested_in)
-    assert session_rules.check_still_attested(scene.house, live, roster) == record
+    assert row_set_rules.check_still_attested(scene.house, live, roster) == record
     scene.reorganise()
     with pytest.raises(Fault, match="no confirmed task"):
-        session_rules.check_still_attested(scene.house, live, roster)
+        row_set_rules.check_still_attested(scene.house, live, roster)
     scene.open()
     with pytest.raises(Fault, match="no such attestation"):
-        session_rules.check_still_attested(scene.house, live, roster)
+        row_set_rules.check_still_attested(scene.house, live, roster)
     scene.say_attested()
     with pytest.raises(RemoteProtocolError, match="moved the attestation"):
-        session_rules.check_still_attested(scene.house, live, roster)
+        row_set_rules.check_still_attested(scene.house, live, roster)
 
 
 async def test_uses_counted_here_never_come_back(scene) -> None:
@@ -329,7 +337,7 @@ async def test_one_lineage_for_each_attestation_whatever_the_chain_forgets(scene
         keys = b"".join(row_key(b"k" * 32, each) for each in people)
         aligned = Aligned(rows_hash=bytes(32), rows=len(people), row_keys=keys)
         with scene.bank.engine.transaction() as tx:
-            session_rules._bind_lineage(tx, live, aligned)
+            row_set_rules._bind_lineage(tx, live, aligned)
         return ledger.digest_of(keys)
 
     bind("x", "y")
@@ -346,11 +354,11 @@ async def test_one_lineage_for_each_attestation_whatever_the_chain_forgets(scene
 
 async def test_another_cohort_is_another_lineage(scene) -> None:
     live = scene.live(scene.signed())
-    other = SimpleNamespace(attestation=live.attestation, plan=dataclasses.replace(live.plan))
-    assert session_rules.lineage_of(live) == session_rules.lineage_of(other)
+    other = dataclasses.replace(live, plan=dataclasses.replace(live.plan))
+    assert row_set_rules.lineage_of(live) == row_set_rules.lineage_of(other)
     again = scene.live(scene.signed(deadline=DEADLINE + 1))
-    assert codec.digest(again.attestation) != codec.digest(live.attestation)
-    assert session_rules.lineage_of(again) != session_rules.lineage_of(live)
+    assert codec.digest(again.proposal) != codec.digest(live.proposal)
+    assert row_set_rules.lineage_of(again) != row_set_rules.lineage_of(live)
 
 
 # ---------------------------------------------------------------------- old grants
