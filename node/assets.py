@@ -2,33 +2,55 @@
 
 An asset is `announced` (somebody says so), `registered` (the chain says so, the document is not
 here yet), `confirmed` (the document hashes to the proof that its owner registered) or `invalid`.
-Only confirmed ones count.
+Only confirmed ones count. Its owner may withdraw it: then it is shown as `withdrawn`, nothing new
+is granted for it, and what was granted goes on.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from sqlite_utils import Database
 
 from chain import tree
 from chain.values import KINDS
+from node import asset_terms, asset_words
 from node.engine import Transaction
 from node.errors import Fault
 from node.rows import first, select
-from protocol import documents
+from protocol import documents, organisation
 from protocol.documents import Metadata
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, CdtId, Digest, hexadecimal
 
-KIND_NAMES = {number: name for name, number in KINDS.items()}
+KIND_NAMES: Final = {number: name for name, number in KINDS.items()}
+STATES: Final = ("announced", "registered", "confirmed", "withdrawn", "invalid")
+WITHDRAWN: Final = "its owner has withdrawn it"
+
+_FROM_CHAIN: Final = (
+    "INSERT INTO assets (cdt, owner, creator, kind, proof, children, salt, epoch, state, seen_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'registered', ?) "
+    "ON CONFLICT (cdt) DO UPDATE SET owner = excluded.owner, creator = excluded.creator, "
+    "kind = excluded.kind, proof = excluded.proof, salt = excluded.salt, "
+    "children = excluded.children, epoch = excluded.epoch, state = 'registered', reason = '', "
+    "withdrawn = withdrawn AND owner = excluded.owner"
+)
+_ANNOUNCED: Final = (
+    "INSERT INTO assets (cdt, owner, creator, kind, proof, children, name, title, endpoint, "
+    "withdrawn, state, seen_at) VALUES (?, ?, ?, ?, ?, x'', ?, ?, ?, ?, 'announced', ?) "
+    "ON CONFLICT (cdt) DO UPDATE SET endpoint = excluded.endpoint, withdrawn = excluded.withdrawn "
+    "WHERE owner = excluded.owner"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
     """One asset as this node sees it; `children` are their ids, one after another.
 
-    `epoch` counts changes of ownership; `salt` (decimal) is a part of the id.
+    `epoch` counts changes of ownership; `salt` (decimal) is a part of the id; `id` is this
+    database's own number of it, higher for those heard of later.
     """
 
+    id: int
     cdt: CdtId
     owner: Account
     creator: Account
@@ -41,11 +63,22 @@ class Asset:
     endpoint: str
     state: str
     reason: str
+    withdrawn: int
 
     @property
     def child_ids(self) -> tuple[CdtId, ...]:
         """The children in rising order."""
         return tuple(CdtId(self.children[at : at + 32]) for at in range(0, len(self.children), 32))
+
+    @property
+    def standing(self) -> str:
+        """One of STATES: what a person is shown."""
+        return "withdrawn" if self.withdrawn and self.state != "invalid" else self.state
+
+    @property
+    def why(self) -> str:
+        """The reason for its standing, where there is one."""
+        return WITHDRAWN if self.standing == "withdrawn" else self.reason
 
 
 def find(db: Database, cdt: bytes) -> Asset | None:
@@ -59,7 +92,10 @@ def children(db: Database, cdt: bytes) -> tuple[CdtId, ...]:
 
 
 def confirmed(db: Database, cdt: bytes) -> tuple[Asset, Metadata]:
-    """The asset and its document; Fault `cdt-unknown` unless it is confirmed."""
+    """The asset and its document; Fault `cdt-unknown` unless it is confirmed.
+
+    A withdrawn one is: what was granted of it may still be used.
+    """
     asset = find(db, cdt)
     if asset is None:
         raise Fault("cdt-unknown", f"no asset {hexadecimal(cdt)} is known here")
@@ -69,14 +105,18 @@ def confirmed(db: Database, cdt: bytes) -> tuple[Asset, Metadata]:
     return asset, documents.parse(body_of(db, asset.proof))
 
 
-def search(db: Database, text: str = "") -> list[Asset]:
-    """The assets whose name or kind contains `text`, confirmed ones first, then by name."""
-    return select(
-        db,
-        Asset,
-        "assets WHERE name LIKE ? OR kind = ? ORDER BY state != 'confirmed', name, cdt",
-        [f"%{text}%", text],
+def every(db: Database) -> list[Asset]:
+    """All assets, in the order in which they were heard of."""
+    return select(db, Asset, "assets ORDER BY id")
+
+
+def counted(db: Database) -> dict[str, int]:
+    """How many assets are shown in each of STATES; those with none left out."""
+    rows = db.execute(
+        "SELECT CASE WHEN withdrawn AND state != 'invalid' THEN 'withdrawn' ELSE state END, "
+        "count(*) FROM assets GROUP BY 1"
     )
+    return {str(state): int(count) for state, count in rows.fetchall()}
 
 
 def body_of(db: Database, proof: bytes) -> bytes:
@@ -95,9 +135,11 @@ def has_document(db: Database, proof: bytes) -> bool:
 def keep_document(tx: Transaction, body: bytes) -> Digest:
     """Afterwards the document is stored and every asset that it proves is judged anew.
 
-    RemoteProtocolError, and nothing stored, if the document breaks a rule.
+    It is an asset's or an organisation's. RemoteProtocolError, and nothing stored, if it breaks
+    a rule.
     """
-    documents.parse(body)
+    if not organisation.is_one(body):
+        documents.parse(body)
     proof = documents.proof_of(body)
     tx.db.execute("INSERT OR IGNORE INTO documents VALUES (?, ?, ?)", [proof, body, tx.now])
     for (cdt,) in tx.db.execute("SELECT cdt FROM assets WHERE proof = ?", [proof]).fetchall():
@@ -106,15 +148,23 @@ def keep_document(tx: Transaction, body: bytes) -> Digest:
 
 
 def heard_of(
-    tx: Transaction, cdt: bytes, owner: bytes, kind: str, proof: bytes, name: str, endpoint: str
+    tx: Transaction,
+    cdt: bytes,
+    owner: bytes,
+    kind: str,
+    proof: bytes,
+    name: str,
+    endpoint: str,
+    *,
+    withdrawn: bool = False,
 ) -> None:
-    """Afterwards the asset is at least announced; what the chain said of it stays."""
-    tx.db.execute(
-        "INSERT INTO assets (cdt, owner, creator, kind, proof, children, name, endpoint, state, "
-        "seen_at) VALUES (?, ?, ?, ?, ?, x'', ?, ?, 'announced', ?) "
-        "ON CONFLICT (cdt) DO UPDATE SET endpoint = excluded.endpoint",
-        [cdt, owner, owner, kind, proof, name, endpoint, tx.now],
-    )
+    """Afterwards the asset is at least announced; what the chain said of it stays.
+
+    Where its owner is another than the announced one, nothing is changed: only an owner moves or
+    withdraws its asset.
+    """
+    values = [cdt, owner, owner, kind, proof, name, asset_words.spelled(name), endpoint]
+    tx.db.execute(_ANNOUNCED, [*values, withdrawn, tx.now])
 
 
 def unregistered(db: Database, owner: bytes) -> int:
@@ -125,28 +175,35 @@ def unregistered(db: Database, owner: bytes) -> int:
     return int(rows.fetchone()[0])
 
 
-def registered(
-    tx: Transaction, cdt: bytes, owner: bytes, kind: str, proof: bytes, salt: int
-) -> None:
-    """Afterwards the asset is what the chain says, without children yet, and is to be judged."""
+def offered(tx: Transaction, cdt: bytes, *, withdrawn: bool) -> None:
+    """Afterwards the asset is withdrawn, or is not any more, as its owner wishes."""
+    tx.db.execute("UPDATE assets SET withdrawn = ? WHERE cdt = ?", [withdrawn, cdt])
+
+
+def forget_unannounced(tx: Transaction) -> None:
+    """Afterwards no asset is here that neither the chain nor an announcement speaks of."""
     tx.db.execute(
-        "INSERT INTO assets (cdt, owner, creator, kind, proof, children, salt, state, seen_at) "
-        "VALUES (?, ?, ?, ?, ?, x'', ?, 'registered', ?) "
-        "ON CONFLICT (cdt) DO UPDATE SET owner = excluded.owner, creator = excluded.creator, "
-        "kind = excluded.kind, proof = excluded.proof, salt = excluded.salt, "
-        "state = 'registered', reason = ''",
-        [cdt, owner, owner, kind, proof, str(salt), tx.now],
+        "DELETE FROM assets WHERE state = 'announced' AND NOT EXISTS "
+        "(SELECT 1 FROM announcements n WHERE n.cdt = assets.cdt)"
     )
 
 
-def composed(tx: Transaction, cdt: bytes, children: tuple[bytes, ...]) -> None:
-    """Afterwards the asset has these children, as the chain says."""
-    tx.db.execute("UPDATE assets SET children = ? WHERE cdt = ?", [b"".join(children), cdt])
-
-
-def transferred(tx: Transaction, cdt: bytes, owner: bytes, epoch: int) -> None:
-    """Afterwards the asset has a new owner, and every grant of the former is void."""
-    tx.db.execute("UPDATE assets SET owner = ?, epoch = ? WHERE cdt = ?", [owner, epoch, cdt])
+def registered(
+    tx: Transaction,
+    cdt: bytes,
+    owner: bytes,
+    kind: str,
+    proof: bytes,
+    salt: int,
+    children: tuple[bytes, ...] = (),
+    *,
+    creator: bytes | None = None,
+    epoch: int = 0,
+) -> None:
+    """Afterwards the asset is what the chain says, and is judged by its document."""
+    values = [owner, creator or owner, kind, proof, b"".join(children), str(salt), epoch, tx.now]
+    tx.db.execute(_FROM_CHAIN, [cdt, *values])
+    judge(tx, cdt)
 
 
 def take_from_chain(tx: Transaction, cdt: bytes) -> Asset | None:
@@ -159,10 +216,17 @@ def take_from_chain(tx: Transaction, cdt: bytes) -> Asset | None:
         tx.db.execute("DELETE FROM assets WHERE cdt = ?", [cdt])
         return None
     kind = KIND_NAMES.get(said.kind, "unknown")
-    registered(tx, cdt, said.creator, kind, said.proof, said.salt)
-    composed(tx, cdt, said.children)
-    transferred(tx, cdt, said.owner, said.epoch)
-    judge(tx, cdt)
+    registered(
+        tx,
+        cdt,
+        said.owner,
+        kind,
+        said.proof,
+        said.salt,
+        said.children,
+        creator=said.creator,
+        epoch=said.epoch,
+    )
     return find(tx.db, cdt)
 
 
@@ -175,9 +239,16 @@ def judge(tx: Transaction, cdt: bytes) -> None:
         metadata = documents.parse(body_of(tx.db, asset.proof))
         _check_against_chain(asset, metadata)
     except RemoteProtocolError as error:
-        _set_state(tx, cdt, "invalid", str(error), asset.name, asset.endpoint)
+        tx.db.execute(
+            "UPDATE assets SET state = 'invalid', reason = ? WHERE cdt = ?", [str(error), cdt]
+        )
         return
-    _set_state(tx, cdt, "confirmed", "", metadata.name, metadata.endpoint)
+    title, body = asset_words.spelled(metadata.name), asset_terms.words(metadata)
+    tx.db.execute(
+        "UPDATE assets SET state = 'confirmed', reason = '', name = ?, endpoint = ?, title = ?, "
+        "body = ?, terms = ? WHERE cdt = ?",
+        [metadata.name, metadata.endpoint, title, body, asset_terms.tokens(metadata), cdt],
+    )
 
 
 def _check_against_chain(asset: Asset, metadata: Metadata) -> None:
@@ -187,12 +258,3 @@ def _check_against_chain(asset: Asset, metadata: Metadata) -> None:
         )
     if metadata.children != tuple(hexadecimal(child) for child in asset.child_ids):
         raise RemoteProtocolError("the document names other children than the registry")
-
-
-def _set_state(
-    tx: Transaction, cdt: bytes, state: str, reason: str, name: str, endpoint: str
-) -> None:
-    tx.db.execute(
-        "UPDATE assets SET state = ?, reason = ?, name = ?, endpoint = ? WHERE cdt = ?",
-        [state, reason, name, endpoint, cdt],
-    )

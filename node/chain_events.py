@@ -9,17 +9,26 @@ from collections.abc import Sequence
 
 from chain import events
 from node import assets
+from node.announcing import Announcing
 from node.bindings import Bindings
-from node.catalogue import Catalogue, restore
+from node.catalogue import restore
 from node.directory import Directory
 from node.document_exchange import DocumentExchange
 from node.engine import Transaction
+
+# All that a chain can say of an asset but this follows from its id.
+_MOVED = """
+    SELECT a.cdt FROM assets a LEFT JOIN chain_assets c ON c.cdt = a.cdt
+    WHERE CASE WHEN c.cdt IS NULL THEN a.state != 'announced'
+        ELSE a.state = 'announced' OR a.owner != c.owner OR a.epoch != c.epoch END
+    ORDER BY a.cdt
+"""
 
 
 def apply(
     tx: Transaction,
     found: Sequence[events.Event],
-    catalogue: Catalogue,
+    announcing: Announcing,
     exchange: DocumentExchange,
     directory: Directory,
 ) -> None:
@@ -32,12 +41,15 @@ def apply(
         directory.bindings.follow(tx, account)
     moved = (events.Registered, events.OwnershipTransferred)
     for cdt in dict.fromkeys(event.cdt for event in found if isinstance(event, moved)):
+        before = assets.find(tx.db, cdt)
         asset = assets.take_from_chain(tx, cdt)
         if asset is None:
             continue
-        if asset.owner == directory.own.account and asset.state == "confirmed":
-            catalogue.announce(tx, cdt)
-        elif directory.of_account(asset.owner) is not None:
+        if before is not None and before.owner != asset.owner:
+            restore(tx, cdt)  # what the new owner has announced counts from now on
+        if asset.owner == directory.own.account:
+            announcing.announce(tx, cdt)
+        if directory.of_account(asset.owner) is not None:
             exchange.want(tx, cdt, asset.proof)
 
 
@@ -46,7 +58,7 @@ def take_back(tx: Transaction, bindings: Bindings) -> None:
 
     What this node counted, reserved or signed stays as it is: no reorganisation gives it back.
     """
-    for (cdt,) in tx.db.execute("SELECT cdt FROM assets ORDER BY cdt").fetchall():
-        if assets.take_from_chain(tx, cdt) is None:
-            restore(tx, cdt)
+    for (cdt,) in tx.db.execute(_MOVED).fetchall():
+        assets.take_from_chain(tx, cdt)
+        restore(tx, cdt)
     bindings.take_back(tx)

@@ -1,4 +1,4 @@
-"""What accounts say of themselves on chain, as the follower has read it. Anybody may say anything."""
+"""What accounts say of themselves on chain, as the follower has read it: anybody, anything."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

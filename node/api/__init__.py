@@ -4,7 +4,14 @@ Each method checks its parameters by their types, calls one room of the house, a
 values: identifiers as bytes (hexadecimal on the wire), amounts of money as decimal text.
 """
 
-from node.api import asset_methods, contract_methods, node_methods, request_methods, task_methods
+from node.api import (
+    asset_methods,
+    contract_methods,
+    market_methods,
+    node_methods,
+    request_methods,
+    task_methods,
+)
 from node.api.rooms import Rooms
 from node.rpc import Method
 
@@ -14,6 +21,7 @@ def table(rooms: Rooms) -> list[Method]:
     return [
         *node_methods.table(rooms),
         *asset_methods.table(rooms),
+        *market_methods.table(rooms),
         *contract_methods.table(rooms),
         *request_methods.table(rooms),
         *task_methods.table(rooms),

@@ -1,17 +1,12 @@
-"""Methods about assets: check, publish, look, compose."""
+"""Methods about this node's own assets: check, publish, compose."""
 
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from node import assets
 from node.api.rooms import Rooms
-from node.assets import Asset
-from node.errors import Fault
 from node.publishing import Published, algorithm_of
 from node.rpc import Method, Parameters
-from protocol import documents
-from protocol.ids import from_hexadecimal, hexadecimal
 
 EXAMPLE_CDT = "0x" + "11" * 32
 
@@ -20,18 +15,6 @@ class OfName(Parameters, frozen=True):
     """A dataset of northbund.toml, by name."""
 
     name: str
-
-
-class OfText(Parameters, frozen=True):
-    """Part of a name, or a type; empty for everything."""
-
-    text: str = ""
-
-
-class OfCdt(Parameters, frozen=True):
-    """One asset."""
-
-    cdt: str
 
 
 class Child(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +42,6 @@ class Composition(Parameters, frozen=True):
 def table(rooms: Rooms) -> list[Method]:
     """The methods of this room."""
     methods = AssetMethods(rooms)
-    cdt = {"cdt": EXAMPLE_CDT}
     child = {"cdt": EXAMPLE_CDT, "operation": "shared-features"}
     return [
         Method(
@@ -79,9 +61,6 @@ def table(rooms: Rooms) -> list[Method]:
         Method(
             "compute_publish", methods.publish_compute, summary="Register this node's compute asset"
         ),
-        Method("cdt_list", methods.search, OfText, "The catalogue", {"text": "credit"}),
-        Method("cdt_show", methods.show, OfCdt, "One asset with its document", cdt),
-        Method("cdt_tree", methods.tree, OfCdt, "What an asset is composed of", cdt),
         Method(
             "algorithm_compose",
             methods.compose,
@@ -93,7 +72,7 @@ def table(rooms: Rooms) -> list[Method]:
 
 
 class AssetMethods:
-    """What can be asked about assets."""
+    """What can be asked about this node's own assets."""
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
@@ -130,57 +109,6 @@ class AssetMethods:
                 given.name, given.description, algorithm, children
             )
         )
-
-    async def search(self, given: OfText) -> list[dict[str, Any]]:
-        """Assets by part of their name, or by type; confirmed ones first."""
-        return [self._line(each) for each in assets.search(self._db, given.text)]
-
-    async def show(self, given: OfCdt) -> dict[str, Any]:
-        """One asset, and its document once that is here."""
-        asset = self._asset(given.cdt)
-        document: Any = None
-        if assets.has_document(self._db, asset.proof):
-            document = documents.parse(assets.body_of(self._db, asset.proof))
-        return {
-            **self._line(asset),
-            "proof": asset.proof,
-            "storage_path": documents.storage_path(asset.proof),
-            "children": asset.child_ids,
-            "document": document,
-        }
-
-    async def tree(self, given: OfCdt) -> dict[str, Any]:
-        """The asset with its children, theirs, and so on."""
-        return self._branch(self._asset(given.cdt))
-
-    def _branch(self, asset: Asset) -> dict[str, Any]:
-        below = [assets.find(self._db, child) for child in asset.child_ids]
-        return {
-            **self._line(asset),
-            "children": [self._branch(each) for each in below if each is not None],
-        }
-
-    def _line(self, asset: Asset) -> dict[str, Any]:
-        return {
-            "cdt": asset.cdt,
-            "name": asset.name,
-            "type": asset.kind,
-            "owner": self._rooms.house.directory.name(asset.owner),
-            "account": asset.owner,
-            "state": asset.state,
-            "reason": asset.reason,
-        }
-
-    def _asset(self, text: str) -> Asset:
-        cdt = from_hexadecimal(text, 32)
-        asset = assets.find(self._db, cdt)
-        if asset is None:
-            raise Fault("cdt-unknown", f"no asset {hexadecimal(cdt)} is known here")
-        return asset
-
-    @property
-    def _db(self) -> Any:
-        return self._rooms.house.engine.db
 
 
 def _published(published: Published) -> dict[str, Any]:

@@ -33,9 +33,6 @@ class NodeMethods:
         rooms, house = self._rooms, self._rooms.house
         db = house.engine.db
         own = house.directory.own
-        states: dict[str, int] = {}
-        for asset in assets.search(db):
-            states[asset.state] = states.get(asset.state, 0) + 1
         live = [each for each in session_records.every(db) if not SESSION.is_final(each.state)]
         return {
             "name": own.name,
@@ -48,7 +45,7 @@ class NodeMethods:
             "uptime_s": round(house.engine.clock() - rooms.started_at, 3),
             "peers": sum(1 for peer in rooms.host.peers() if peer.connected),
             "chain": await self.chain(_),
-            "assets": states,
+            "assets": assets.counted(db),
             "sessions_running": [each.session for each in live],
         }
 

@@ -5,13 +5,10 @@ from typing import Annotated
 
 import typer
 
-from node.cli.calls import CdtArgument, Json, answer, call, show, table_from
+from node.cli.calls import Json, answer, table_from
 
 dataset = typer.Typer(help="This node's own datasets.", no_args_is_help=True)
 compute = typer.Typer(help="This node's compute asset.", no_args_is_help=True)
-cdt = typer.Typer(
-    help="Assets of all organisations, as this node knows them.", no_args_is_help=True
-)
 terms = typer.Typer(help="Terms of use.", no_args_is_help=True)
 grants = typer.Typer(help="Grants given and received.", no_args_is_help=True)
 
@@ -42,34 +39,6 @@ def dataset_publish(context: typer.Context, name: DatasetArgument, json: Json = 
 def compute_publish(context: typer.Context, json: Json = False) -> None:
     """Register this node's compute asset and announce it."""
     answer(context, "compute_publish", json)
-
-
-@cdt.command("list")
-def cdt_list(
-    context: typer.Context,
-    text: Annotated[str | None, typer.Argument(help="Words to look for.")] = None,
-    json: Json = False,
-) -> None:
-    """The catalogue."""
-    answer(context, "cdt_list", json, text=text)
-
-
-@cdt.command("show")
-def cdt_show(context: typer.Context, cdt: CdtArgument, json: Json = False) -> None:
-    """One asset: its document, owner and standing."""
-    answer(context, "cdt_show", json, cdt=cdt)
-
-
-@cdt.command("tree")
-def cdt_tree(context: typer.Context, cdt: CdtArgument, json: Json = False) -> None:
-    """What an asset is composed of, down to the leaves."""
-    result = call(context, "cdt_tree", cdt=cdt)
-    if json or not isinstance(result, dict):
-        show(result, as_json=json)
-        return
-    from node.cli.output import print_tree  # noqa: PLC0415
-
-    print_tree(result)
 
 
 def compose(context: typer.Context, file: FileArgument, json: Json = False) -> None:
@@ -104,7 +73,6 @@ def add_to(app: typer.Typer) -> None:
     """`app` has these commands."""
     app.add_typer(dataset, name="dataset")
     app.add_typer(compute, name="compute")
-    app.add_typer(cdt, name="cdt")
     app.command()(compose)
     app.add_typer(terms, name="terms")
     app.add_typer(grants, name="grants")

@@ -222,8 +222,7 @@ class Journey:
 
     def assets(self) -> list[dict[str, Any]]:
         """Every asset as the fintech's catalogue has it."""
-        found: list[dict[str, Any]] = self._network[FINTECH_C].call("cdt_list")
-        return found
+        return self._listed(FINTECH_C)
 
     def grants(self) -> list[dict[str, Any]]:
         """Every grant that the fintech holds."""
@@ -277,10 +276,13 @@ class Journey:
 
     def _known_everywhere(self, wanted: set[str]) -> None:
         def known(name: str) -> bool:
-            listed = self._network[name].call("cdt_list")
-            return wanted <= {each["cdt"] for each in listed if each["state"] == "confirmed"}
+            return wanted <= {each["cdt"] for each in self._listed(name)}
 
         self._everywhere(ORGANISATIONS, known)
+
+    def _listed(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._network[name].call("cdt_list", limit=200)["assets"]
+        return found
 
     def _everywhere(self, names: Iterable[str], done: Any) -> None:
         for name in names:

@@ -70,8 +70,8 @@ async def running(folder):
 
 async def confirmed(folder):
     while True:
-        found = await told(folder, "cdt", "list")
-        if found and found[0]["state"] == "confirmed":
+        found = (await told(folder, "cdt", "list"))["assets"]
+        if found:
             return found
         await trio.sleep(0.05)
 

@@ -20,7 +20,7 @@ from chain.sender import Sender
 from chain.values import ALGORITHM, DATA, TaskTerms
 from node import assets, chain_events, grants, task_records
 from node.bindings import Bindings
-from node.catalogue import Catalogue
+from node.catalogue_rooms import CatalogueRooms
 from node.config import from_table, load
 from node.directory import Directory
 from node.document_exchange import DocumentExchange
@@ -49,6 +49,9 @@ class SilentHost:
     def on_gossip(self, *_args):
         pass
 
+    def learn(self, *_args):
+        pass
+
     def on_connected(self, *_args):
         pass
 
@@ -74,21 +77,21 @@ class View:
         directory = Directory.of(config, world.a, own.peer_id, bindings)
         host = SilentHost()
         exchange = DocumentExchange(self.engine, host, directory)
-        catalogue = Catalogue(self.engine, host, directory, own, exchange)
+        rooms = CatalogueRooms.of(self.engine, host, directory, own, exchange)
         keeper = grants.Grants(self.engine, directory, config, None)
         with self.engine.transaction() as tx:
             for document in world.documents:
                 assets.keep_document(tx, document)
             for kept in world.signed:
                 keeper.keep(tx, kept, bytes(65))
-        self.hear = catalogue.receive
+        self.hear = rooms.catalogue.receive
         self.follower = Follower(
             self.db,
             chain.provider,
             chain.deployment,
             0,
             lambda db, found: chain_events.apply(
-                self.tx(db), found, catalogue, exchange, directory
+                self.tx(db), found, rooms.announcing, exchange, directory
             ),
             on_rollback=lambda db, _: chain_events.take_back(self.tx(db), bindings),
             poll_s=0.01,
@@ -103,7 +106,7 @@ class View:
 
     def told(self):
         """Everything that the node would answer, times of hearing left out."""
-        found = sorted(assets.search(self.db), key=lambda asset: asset.cdt)
+        found = sorted((replace(each, id=0) for each in assets.every(self.db)), key=lambda a: a.cdt)
         return found, task_records.every(self.db), grants.every(self.db)
 
 

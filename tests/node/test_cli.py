@@ -73,7 +73,16 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     ("dataset publish rows", "dataset_publish", {"name": "rows"}),
     ("compute publish", "compute_publish", {}),
     ("cdt list", "cdt_list", {}),
-    ("cdt list credit", "cdt_list", {"text": "credit"}),
+    (
+        "cdt list --type data --owner bank-a --state all --limit 9 --after cursor",
+        "cdt_list",
+        {"type": "data", "owner": "bank-a", "state": "all", "limit": 9, "after": "cursor"},
+    ),
+    (
+        "cdt search credit facts --meetable --purpose risk",
+        "cdt_search",
+        {"text": "credit facts", "meetable": True, "purpose": "risk"},
+    ),
     (f"cdt show {CDT}", "cdt_show", {"cdt": CDT}),
     (f"cdt tree {CDT}", "cdt_tree", {"cdt": CDT}),
     (f"negotiate {CDT}", "negotiation_start", {"algorithm": CDT}),

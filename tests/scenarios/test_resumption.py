@@ -78,8 +78,7 @@ def publishing(node: Any) -> Iterator[None]:
 
 
 def own_assets(node: Any, state: str) -> list[dict[str, Any]]:
-    found = node.call("cdt_list")
-    return [each for each in found if (each["account"], each["state"]) == (node.account, state)]
+    return list(node.call("cdt_list", owner=node.account, state=state)["assets"])
 
 
 def test_a_transaction_that_nobody_has_any_more_is_sent_again_once(node: Any, chain: Any) -> None:

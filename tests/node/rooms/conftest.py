@@ -30,6 +30,7 @@ from protocol import documents, typed_data
 from protocol.documents import Metadata
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, PeerId
+from tests.node.rooms.session_world import world  # noqa: F401  a fixture
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 CHAIN = {

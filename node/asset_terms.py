@@ -1,0 +1,163 @@
+"""What an asset's document offers: words to find it by, and whether this node could meet its terms.
+
+Of the published terms, some speak of who asks: the counterparty, who opens the result, the
+attester, the decider, the purpose, the operation, the time. What this node would answer there is
+known before anything is asked. The others (widths, noise, cohort) are for who composes to keep to.
+
+What is found here promises nothing: the owner's node decides, by its own terms of that day.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Final
+
+from mpc import operations
+from node import asset_words
+from node.config import Config
+from protocol import terms
+from protocol.documents import Metadata
+from protocol.ids import hexadecimal
+from protocol.terms import Constraint, Scalar, Terms
+
+MOST_WORDS: Final = 4_096
+MOST_VALUES: Final = 256
+LISTED: Final = (
+    terms.COUNTERPARTY,
+    terms.OUTPUT_RECIPIENT,
+    terms.PURPOSE,
+    terms.ATTESTER,
+    terms.DECIDER,
+    terms.OPERATION,
+)
+"""Operands that terms answer by lists of values, so that an index can tell most of them."""
+
+Offer = Mapping[str, tuple[Scalar, ...]]
+"""operand -> every value that this node could state for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """One operand of published terms: what this node would state, and whether that is allowed.
+
+    `met` is None where it depends on what is composed.
+    """
+
+    operand: str
+    ours: str
+    allowed: str
+    met: bool | None
+
+
+def words(metadata: Metadata) -> str:
+    """What a document is found by besides its name: description, purposes, columns, operations."""
+    parts = [metadata.description, *metadata.extra.values()]
+    if metadata.schema is not None:
+        parts += [column.name for column in metadata.schema.columns]
+    if metadata.algorithm is not None:
+        parts.append(metadata.algorithm.purpose)
+        parts += [step.operation for step in metadata.algorithm.workflow]
+    for operand in (terms.PURPOSE, terms.OPERATION):
+        parts += [str(value) for value in _listed(_terms_of(metadata), operand) or ()]
+    return asset_words.spelled(" ".join(parts)[:MOST_WORDS])
+
+
+def tokens(metadata: Metadata) -> str:
+    """The tokens by which `could_be_met` finds the terms of this document."""
+    found: list[str] = []
+    for operand in LISTED:
+        values = _listed(_terms_of(metadata), operand)
+        if values is None or len(values) > MOST_VALUES:
+            found.append(asset_words.open_token(operand))
+        else:
+            found += [asset_words.term_token(operand, str(value)) for value in values]
+    return " ".join(found)
+
+
+def offer_of(config: Config, account: bytes, now: float, purpose: str | None = None) -> Offer:
+    """What a node of this configuration and account could state; any purpose if none is named."""
+    installed = _installed()
+    offer: dict[str, tuple[Scalar, ...]] = {
+        terms.COUNTERPARTY: (hexadecimal(account),),
+        terms.OUTPUT_RECIPIENT: (hexadecimal(account),),
+        terms.ATTESTER: tuple(sorted(map(hexadecimal, config.attesters()))),
+        terms.DECIDER: (hexadecimal(config.trust.decider),) if config.trust.decider else (),
+        terms.OPERATION: tuple(each.name for each in installed),
+        terms.CODE: tuple(hexadecimal(each.code) for each in installed),
+        terms.EXPIRY: (int(now) + 1,),
+    }
+    return offer | ({terms.PURPOSE: (purpose,)} if purpose else {})
+
+
+def could_be_met(offer: Offer) -> list[list[str]]:
+    """For each listed operand the tokens of which one must stand in terms that `offer` meets."""
+    return [
+        [
+            asset_words.open_token(operand),
+            *(asset_words.term_token(operand, str(value)) for value in offer[operand]),
+        ]
+        for operand in LISTED
+        if operand in offer
+    ]
+
+
+def prospects(metadata: Metadata, offer: Offer) -> list[Prospect]:
+    """What the published terms say to `offer`, operand by operand; nothing where none stand."""
+    published = _terms_of(metadata)
+    if published is None:
+        return []
+    constraints = (*published.permission, *published.duty, *published.prohibition)
+    spoken = [each.leftOperand for each in constraints]
+    return [
+        _prospect(published, operand, offer)
+        for operand in dict.fromkeys([*spoken, *terms.REQUIRED])
+    ]
+
+
+def is_met(metadata: Metadata, offer: Offer) -> bool:
+    """True if terms are published and nothing that speaks of who asks forbids this node."""
+    found = prospects(metadata, offer)
+    return bool(found) and all(each.met is not False for each in found)
+
+
+def _prospect(published: Terms, operand: str, offer: Offer) -> Prospect:
+    values: tuple[Scalar | None, ...] = offer.get(operand, (None,)) or (None,)
+    tried = [tuple(_findings(published, operand, value)) for value in values]
+    met: bool | None = any(all(each.passed for each in findings) for findings in tried)
+    allowed = "; ".join(dict.fromkeys(each.allowed for each in tried[0]))
+    if operand not in offer:
+        silent = operand in terms.REQUIRED and allowed == "nothing"
+        return Prospect(operand, "as composed", allowed, False if silent else None)
+    return Prospect(operand, ", ".join(map(str, offer[operand])) or "nothing", allowed, met)
+
+
+def _findings(published: Terms, operand: str, value: Scalar | None) -> Iterator[terms.Finding]:
+    facts = {} if value is None else {operand: value}
+    for finding in terms.evaluate(published, facts).findings:
+        if finding.operand == operand:
+            yield finding
+
+
+@cache
+def _installed() -> tuple[operations.Operation, ...]:
+    """Every operation that a package brings; the packages do not change under a running node."""
+    brought = [operations.installed(each.name) for each in entry_points(group=operations.GROUP)]
+    return (*operations.BUILT_IN, *(each for each in brought if each is not None))
+
+
+def _terms_of(metadata: Metadata) -> Terms | None:
+    return metadata.services[0].terms if metadata.services else None
+
+
+def _listed(published: Terms | None, operand: str) -> tuple[Scalar, ...] | None:
+    """The values that terms allow for `operand`; None if one list does not tell."""
+    if published is None:
+        return ()
+    if any(each.leftOperand == operand for each in published.prohibition):
+        return None
+    found: list[Constraint] = [e for e in published.permission if e.leftOperand == operand]
+    if len(found) > 1 or any(each.operator not in ("isAnyOf", "eq") for each in found):
+        return None
+    values = [each.rightOperand for each in found]
+    return tuple(v for value in values for v in (value if isinstance(value, tuple) else (value,)))
