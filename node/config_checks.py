@@ -91,7 +91,7 @@ def _check_terms(
     prepare(table, TermsTable, base, source, where)
     place = f"{source}, {where}"
     try:
-        terms = msgspec.convert(dict(table), TermsTable)
+        terms = msgspec.convert(terms_table.plain(table), TermsTable)
     except msgspec.ValidationError as error:
         raise Fault("config-invalid", f"{place}: {sentence_of(error)}", file=source) from None
     for member in _PARTIES:

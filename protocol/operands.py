@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from protocol import terms
+from protocol import moments, terms
 from protocol.manifest import Parameters
 from protocol.terms import Constraint, Operator, Scalar, Terms
 
@@ -48,7 +48,7 @@ class Operand:
             "hash": "a SHA-256 (0x and 64 hexadecimal digits in lower case)",
             "whole": f"a whole number{self._range}",
             "number": f"a number{self._range}",
-            "time": "seconds since 1970",
+            "time": "seconds since 1970, up to the year 9999",
             "amount": "an amount as decimal text, below 2^96",
         }[self.kind]
 
@@ -68,7 +68,7 @@ OPERANDS: Final[dict[str, Operand]] = {
     terms.COUNTERPARTY: Operand("account", _SETS),
     terms.OUTPUT_RECIPIENT: Operand("account", _SETS),
     terms.PURPOSE: Operand("text", _SETS),
-    terms.EXPIRY: Operand("time", ("lteq", "gteq"), 0),
+    terms.EXPIRY: Operand("time", ("lteq", "gteq"), 0, moments.LAST),
     terms.USES: _whole(1, 2**31 - 1),
     terms.PAY_AMOUNT: Operand("amount", ("gteq",), 0, 2**96 - 1),
     terms.COMMITTEE_SIZE: _whole(3, 64),
@@ -168,6 +168,8 @@ def _fits(operand: Operand, value: Scalar) -> bool:
             return isinstance(value, str) and _is_hexadecimal(value, digits)
         case "amount":
             return isinstance(value, str) and 0 <= terms.amount(value) <= operand.high
+        case "time":
+            return isinstance(value, int) and 0 <= value <= moments.LAST
     return not isinstance(value, str)  # a bound may be wider than what can be asked for
 
 
@@ -231,7 +233,8 @@ def candidates(policy: Terms, name: str) -> tuple[Scalar, ...]:
         return (*operand.choices, *listed, *(() if operand.choices else (_elsewhere(operand),)))
     if operand.kind == "amount":
         amounts = [terms.amount(each) for each in listed]
-        return tuple(str(each + step) for each in (0, *amounts) for step in (0, 1))
+        around = (each + by for each in (0, *amounts) for by in (0, -1, 1))
+        return tuple(str(each) for each in around if each >= 0)
     step = 1 if operand.kind in ("whole", "time") else _STEP
     numbers = [each for each in listed if not isinstance(each, str)]
     bounds = [each for each in (operand.low, operand.high) if abs(each) != inf]

@@ -5,9 +5,8 @@ accounts. Whatever could never be fulfilled is refused here, with the member tha
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 
-from protocol import operands, terms
+from protocol import moments, operands, terms
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, from_hexadecimal, hexadecimal
 from protocol.terms import Constraint, Scalar, Terms
@@ -142,14 +141,9 @@ def _value(where: str, operand: str, value: Scalar, accounts: Mapping[str, Accou
 
 def _seconds(where: str, text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise TermsTableError(
-            f"{where}: {text!r:.80} is no time; 2027-01-01T00:00:00Z would be right"
-        )
-    return int(moment.timestamp())
+        return moments.seconds(text)
+    except RemoteProtocolError as error:
+        raise TermsTableError(f"{where}: {error}") from error
 
 
 def _account(member: str, name: str, accounts: Mapping[str, Account]) -> str:

@@ -20,13 +20,13 @@ accounts.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from protocol import terms
+from protocol import moments, terms
 from protocol.documents import Price
+from protocol.errors import RemoteProtocolError
 from protocol.terms import Operator, Scalar
 
 DAY_S = 86_400
@@ -98,7 +98,7 @@ class TermsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     attesters: tuple[str, ...]
     deciders: tuple[str, ...]
     valid_for_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] | None = None
-    valid_until: datetime | None = None
+    valid_until: str | None = None
     uses: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
     price: Annotated[int, msgspec.Meta(ge=0)] = 0
     price_unit: Literal["edge", "row", "opening"] = "edge"
@@ -138,21 +138,36 @@ _OF_ROWS = (
 def read(table: Mapping[str, Any], *, data: bool) -> TermsTable:
     """The table of a dataset or of a compute asset; TermsTableError says which member is wrong."""
     try:
-        found = msgspec.convert(dict(table), TermsTable)
+        found = msgspec.convert(plain(table), TermsTable)
     except msgspec.ValidationError as error:
         raise TermsTableError(f"terms: {error}") from error
     if found.price >= 2**96:
         raise TermsTableError("terms.price must be below 2^96: the registry keeps no more")
     if found.valid_for_days is None and found.valid_until is None:
         raise TermsTableError("terms: say how long they hold, by valid_for_days or valid_until")
-    if found.valid_until is not None and found.valid_until.tzinfo is None:
-        raise TermsTableError("terms.valid_until needs a time zone: 2027-01-01T00:00:00Z is right")
+    if found.valid_until is not None:
+        _seconds(found.valid_until)
     idle = [] if data else [member for member in _OF_ROWS if member in table]
     if idle:
         raise TermsTableError(
             f"terms.{idle[0]} says something of rows, and a compute asset has none: leave it out"
         )
     return found
+
+
+def plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with TOML's own moments as text."""
+    return {
+        member: value.isoformat() if hasattr(value, "isoformat") else value
+        for member, value in table.items()
+    }
+
+
+def _seconds(moment: str) -> int:
+    try:
+        return moments.seconds(moment)
+    except RemoteProtocolError as error:
+        raise TermsTableError(f"terms.valid_until: {error}") from error
 
 
 def price_of(table: TermsTable) -> Price:
@@ -166,7 +181,7 @@ def until(table: TermsTable, published_at: float) -> int:
     if table.valid_for_days is not None:
         ends.append(int(published_at) + table.valid_for_days * DAY_S)
     if table.valid_until is not None:
-        ends.append(int(table.valid_until.timestamp()))
+        ends.append(_seconds(table.valid_until))
     return min(ends)
 
 
