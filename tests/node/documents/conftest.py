@@ -63,9 +63,21 @@ class ScriptedHost:
     reported: list[str] = field(default_factory=list)
     served: dict[str, Callable[[PeerId, bytes], Awaitable[bytes]]] = field(default_factory=dict)
     welcomes: list[Callable[[PeerId], Awaitable[None]]] = field(default_factory=list)
+    streams: dict[str, Callable[..., Awaitable[None]]] = field(default_factory=dict)
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+    gone: bool = False
 
     def serve(self, protocol, handler, **_options) -> None:
         self.served[protocol] = handler
+
+    def serve_stream(self, protocol, handler) -> None:
+        self.streams[protocol] = handler
+
+    async def send(self, peer_id, _protocol, data, *, timeout_s) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.gone:
+            raise Fault("peer-unreachable", "it left")
+        self.sent.append((peer_id, data))
 
     def on_connected(self, action) -> None:
         self.welcomes.append(action)
