@@ -14,28 +14,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from node.config_checks import check
-from node.config_reading import prepare, sentence_of
+from node.config_network import Listen, PeerAddress, Peers
+from node.config_reading import Section, prepare, sentence_of
 from node.errors import Fault
 from node.folder import Folder, open_folder
 from protocol.codec import Name
 from protocol.ids import Account, PeerId
 
 Url = Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://[^\s]+\Z")]
-Multiaddr = Annotated[
-    str, msgspec.Meta(pattern=r"\A/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/[0-9]{1,5}(/p2p/\w+)?\Z")
-]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of northbund.toml. Its fields are the known keys."""
-
-
-class Listen(Section, frozen=True):
-    """Where others reach this node: libp2p, and the workers' listeners for shares."""
-
-    libp2p: Multiaddr = "/ip4/127.0.0.1/tcp/0"
-    data_host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
 
 
 class Rpc(Section, frozen=True):
@@ -79,7 +66,7 @@ class Organisation(Section, frozen=True):
     name: Name
     account: Account
     peer_id: PeerId
-    addresses: tuple[Multiaddr, ...] = ()
+    addresses: tuple[PeerAddress, ...] = ()
     operator: str = ""
 
     def __post_init__(self) -> None:
@@ -146,6 +133,7 @@ class Config(Section, frozen=True):
     name: Name
     network: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,32}\Z")]
     listen: Listen = Listen()
+    peers: Peers = Peers()
     rpc: Rpc = Rpc()
     chain: Chain | None = None
     signer: OutsideSigner | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from node.config_network import network_problems
 from node.config_reading import prepare, sentence_of
 from node.errors import Fault, nearest
 from protocol import terms_policy, terms_table
@@ -35,6 +36,7 @@ def check(config: "Config", base: Path, source: str) -> None:
 
 def _problems(config: "Config") -> Iterator[str]:
     organisations = config.organisations
+    yield from network_problems(config.listen, config.peers)
     yield from _repeated("organisations", "name", [each.name for each in organisations])
     yield from _repeated("organisations", "account", [each.account.hex() for each in organisations])
     yield from _repeated("organisations", "peer_id", [each.peer_id for each in organisations])

@@ -17,6 +17,11 @@ import msgspec
 from node.errors import Fault, nearest
 from protocol.ids import Account
 
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of northbund.toml. Its fields are the known keys."""
+
+
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -28,12 +33,18 @@ _WORDS = {
     "bytes": "an account",
 }
 
+DIRECT_ADDRESS = r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/[0-9]{1,5}"
+
 _PATTERNS = {
     r"\A[\x21-\x7e]+\Z": "1 to 64 printable characters without spaces",
     r"\A[a-z0-9-]{1,32}\Z": "1 to 32 of a-z, 0-9 and the hyphen",
     r"\Ahttps?://[^\s]+\Z": "an address like http://127.0.0.1:8545",
-    r"\A/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/[0-9]{1,5}(/p2p/\w+)?\Z": (
-        "an address like /ip4/127.0.0.1/tcp/4001"
+    rf"\A{DIRECT_ADDRESS}(/p2p/\w+)?\Z": "an address like /ip4/127.0.0.1/tcp/4001",
+    rf"\A{DIRECT_ADDRESS}(/p2p/\w+)?(/p2p-circuit(/p2p/\w+)?)?\Z": (
+        "an address like /ip4/192.0.2.1/tcp/4001"
+    ),
+    rf"\A{DIRECT_ADDRESS}(/p2p/\w+/p2p-circuit)?/p2p/\w+\Z": (
+        "an address that ends in the peer's id, like /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…"
     ),
 }
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from node import chain_events, log, session_records
+from node.acquaintances import Acquaintances
 from node.api import table
 from node.api.rooms import Rooms
 from node.attestations import Attestations
@@ -29,8 +30,10 @@ from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.folder import Folder, instance_lock, write_private
 from node.grants import Grants
-from node.host import Host, open_host
+from node.host import Host
 from node.house import House
+from node.introducing import Introducing
+from node.joining import join
 from node.judging import Judging
 from node.keys import Password, load_peer_key, read_private, unlock
 from node.negotiations import Negotiations
@@ -91,7 +94,7 @@ async def _serve(configured: FolderConfig, password: Password | None) -> None:
     directory = Directory.of(config, own_account(configured), key.peer_id, bindings)
     known = {each.peer_id: each.addresses for each in directory.others}
     async with (
-        open_host(key.seed, config.listen.libp2p, config.network, known) as host,
+        join(config, key.seed, engine.db, known) as host,
         trio.open_nursery() as nursery,
     ):
         row_key = ledger_key(folder)
@@ -126,7 +129,10 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
     Bitswap(house.engine, host, exchange.quota)
     catalogue = CatalogueRooms.of(house.engine, host, house.directory, house.key, exchange)
 
+    acquaintances = Acquaintances(house.engine, host, house.directory, exchange)
+
     def on_events(tx: Transaction, found: "Sequence[Event]") -> None:
+        acquaintances.follow(tx, chain_events.introduced(found))
         chain_events.apply(tx, found, catalogue.announcing, exchange, house.directory)
 
     def on_rollback(tx: Transaction) -> None:
@@ -145,6 +151,7 @@ def _rooms(house: House, host: Host, nursery: trio.Nursery, started_at: float) -
         ),
         sessions=sessions,
         revocations=Revocations(house, host, link, sessions),
+        introducing=Introducing(house, link),
         started_at=started_at,
     )
 
@@ -160,6 +167,7 @@ async def _unlock(rooms: Rooms, password: Password | None) -> None:
         nursery.start_soon(rooms.link.run, signer)
         nursery.start_soon(rooms.unlocked_tasks.trust_attesters)
         nursery.start_soon(rooms.publishing.resume)
+        nursery.start_soon(rooms.introducing.run, signer)
 
 
 def _key(house: House, password: Password | None) -> "LocalAccount | ExternalSigner":

@@ -7,8 +7,6 @@ peer store, or ways of dialling: nobody is trusted for having been discovered.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import trio
-
 from node.addresses import split_peer
 from node.host import Host
 from node.kademlia import Kademlia
@@ -29,20 +27,20 @@ class Discovery:
     local_network: bool = False
 
 
-async def discover(host: Host, settings: Discovery, network: str) -> None:
-    """The ways of `settings` work for as long as this runs. Fault "address-invalid" before."""
-    client = RelayClient(host, by_peer(settings.relays))
+def discover(host: Host, settings: Discovery, network: str) -> None:
+    """The ways of `settings` work from now on, for as long as the host lives.
+
+    Fault "address-invalid".
+    """
+    host.spawn(RelayClient(host, by_peer(settings.relays)).run)
     if settings.serve_relay:
         host.serve_stream(HOP, Relay(host.guard).serve)
     for peer_id, addresses in by_peer(settings.bootstrap).items():
         host.know(peer_id, host.configured(peer_id) + addresses)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.run)
-        if settings.kademlia:
-            nursery.start_soon(Kademlia(host, network).run)
-        if settings.local_network:
-            nursery.start_soon(tell_and_hear, host, network)
-        await trio.sleep_forever()
+    if settings.kademlia:
+        host.spawn(Kademlia(host, network).run)
+    if settings.local_network:
+        host.spawn(tell_and_hear, host, network)
 
 
 def by_peer(addresses: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:

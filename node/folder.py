@@ -41,6 +41,11 @@ class Folder:
         return self.path / "keystore.json"
 
     @property
+    def network_key(self) -> Path:
+        """The key of a closed network, where `init --closed` puts it."""
+        return self.path / "network.key"
+
+    @property
     def database(self) -> Path:
         """The node's SQLite database."""
         return self.path / "node.sqlite3"
@@ -77,7 +82,7 @@ def create_folder(path: Path) -> Folder:
     Fault `folder-exists` if a node lives there, `folder-unsafe` if it cannot be made private.
     """
     folder = Folder(path.expanduser().absolute())
-    for present in (folder.config_file, folder.peer_key, folder.keystore):
+    for present in (folder.config_file, folder.peer_key, folder.keystore, folder.network_key):
         if present.exists():
             raise Fault("folder-exists", f"{folder.path} already holds a node: {present.name}")
     try:

@@ -111,6 +111,10 @@ class Host:
         """What is remembered of peers."""
         return self._store
 
+    def spawn(self, task: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """`task` runs until it ends or the host does."""
+        self._nursery.start_soon(task, *arguments)
+
     def reachable_through(self, relay: PeerId, addresses: Iterable[str]) -> None:
         """`relay` holds a reservation for this node: others are told `addresses` too, or none."""
         self._circuits[relay] = tuple(addresses)
@@ -172,8 +176,8 @@ class Host:
         """Streams of `protocol`, which has a framing of its own, are given to `handler`.
 
         `handler` keeps its own deadlines and ends the stream; if it raises the stream is reset. A
-        RemoteProtocolError counts against the peer, a failure that is ours is logged. A second
-        call replaces the handler.
+        RemoteProtocolError counts against the peer, a Fault against nobody, any other failure is
+        ours and logged. A second call replaces the handler.
         """
 
         async def serve_one(peer_id: str, stream: GuardedStream) -> None:
@@ -186,6 +190,9 @@ class Host:
             except (StreamBroken, trio.TooSlowError) as error:
                 await reset(stream)
                 log.debug("stream ended", peer=peer_id, protocol=protocol, reason=repr(error))
+            except Fault as fault:
+                await reset(stream)
+                self._tell("request not served", peer_id, reason=fault.sentence[:300])
             except Exception:
                 await reset(stream)
                 log.exception("handler failed", peer=peer_id, protocol=protocol)

@@ -1,5 +1,6 @@
 """`northbund init`: a new node's folder, whole or not at all."""
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ data_host = "{data_host}"
 [rpc]
 # On 127.0.0.1 only. 0 takes any free port; rpc.cookie tells which.
 port = {rpc_port}
+"""
+
+_CLOSED = """
+[peers]
+# Only holders of this key can speak to each other. Give every member a copy of the file (mode
+# 0600); whoever joins a network that has one puts that copy in place of the file made here.
+network_key_file = "network.key"
 """
 
 _CHAIN = """
@@ -49,7 +57,10 @@ _CHAIN_TO_FILL = """
 
 @dataclass(frozen=True, slots=True)
 class NewNode:
-    """What `init` was told; `deployment` is a file that `northbund devchain --deploy` wrote."""
+    """What `init` was told; `deployment` is a file that `northbund devchain --deploy` wrote.
+
+    `closed`: with a fresh key of a closed network.
+    """
 
     name: str
     network: str
@@ -58,6 +69,7 @@ class NewNode:
     rpc_port: int
     deployment: Path | None
     light_kdf: bool
+    closed: bool
 
 
 def initialise(path: Path, new: NewNode, password: Password) -> dict[str, Any]:
@@ -72,9 +84,11 @@ def initialise(path: Path, new: NewNode, password: Password) -> dict[str, Any]:
     try:
         key = create_peer_key(folder.peer_key)
         account = create_keystore(folder.keystore, password, light=new.light_kdf)
+        if new.closed:
+            write_private(folder.network_key, secrets.token_hex(32).encode("ascii") + b"\n")
         write_private(folder.config_file, text.encode("utf-8"))
     except BaseException:  # also Ctrl-C: half a node would refuse the next init
-        for file in (folder.peer_key, folder.keystore, folder.config_file):
+        for file in (folder.peer_key, folder.keystore, folder.network_key, folder.config_file):
             file.unlink(missing_ok=True)
         if not existed:
             folder.path.rmdir()
@@ -98,7 +112,7 @@ def configuration(new: NewNode) -> str:
         listen=new.listen,
         data_host=new.data_host,
         rpc_port=new.rpc_port,
-    )
+    ) + (_CLOSED if new.closed else "")
     if new.deployment is None:
         return head + _CHAIN_TO_FILL
     return head + _CHAIN.format(**_deployment(new.deployment))

@@ -39,13 +39,16 @@ def init(
     light_kdf: Annotated[
         bool, typer.Option("--light-kdf", help="A weak key derivation, for demonstrations only.")
     ] = False,
+    closed: Annotated[
+        bool, typer.Option("--closed", help="With a fresh key of a closed network, network.key.")
+    ] = False,
     password_file: PasswordFile = None,
     json: Json = False,
 ) -> None:
     """Make a node's folder: configuration, peer key and encrypted chain account."""
     from node.cli.initialise import NewNode, initialise  # noqa: PLC0415
 
-    new = NewNode(name, network, listen, data_host, rpc_port, deployment, light_kdf)
+    new = NewNode(name, network, listen, data_host, rpc_port, deployment, light_kdf, closed)
     password = _password(password_file, twice=True)
     show(initialise(target(context).folder, new, password), as_json=json)
 

@@ -111,7 +111,7 @@ async def main(seed: int, listen: str, options: dict[str, Any]) -> None:
         say({"address": host.addresses[0], "peer": host.peer_id})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_signal, nursery.cancel_scope)
-            nursery.start_soon(discover, host, Discovery(**options), "test")
+            discover(host, Discovery(**options), "test")
             while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
                 say(await node.do(json.loads(line)))
             nursery.cancel_scope.cancel()
