@@ -55,8 +55,13 @@ class Bitswap:
         self._streams[peer_id] += 1
         try:
             while (message := await _read(stream)) is not None:
+                wants = bitswap.wants(message)
+                wait_s = self._quota.asked(peer_id, 1 + len(wants) // LOOKUPS_A_REQUEST)
+                if wait_s:  # not answered; a stream of tiny messages would keep the node busy
+                    await trio.sleep(wait_s)
+                    continue
                 async with self._answering:
-                    await self._answer(peer_id, bitswap.wants(message))
+                    await self._answer(peer_id, wants)
             await stream.close()
         except Fault as fault:
             log.debug("answer not sent", peer=peer_id, why=fault.sentence)
@@ -71,8 +76,6 @@ class Bitswap:
 
     async def _answer(self, peer_id: PeerId, wants: Sequence[Want]) -> None:
         """Afterwards what is here is sent, on streams that this node opens; over quota, nothing."""
-        if self._quota.asked(peer_id, 1 + len(wants) // LOOKUPS_A_REQUEST):
-            return
         for message in self._messages(peer_id, wants):
             data = bitswap.frame(message)
             await self._host.send(peer_id, BITSWAP_PROTOCOL, data, timeout_s=SEND_TIMEOUT_S)
