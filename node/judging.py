@@ -22,10 +22,11 @@ from protocol.errors import RemoteProtocolError
 from protocol.ids import from_hexadecimal, hexadecimal
 from protocol.judgement import Judgement, judged, nearest
 from protocol.messages import ContractRequest
-from protocol.terms import CODE, EXPIRY, USES, Constraint, Finding, Scalar, Terms, evaluate
+from protocol.terms import CODE, EXPIRY, USES, Constraint, Finding, Terms, evaluate
 from protocol.terms_table import TermsTable
 
 REVOKED = "cdt:revoked"
+WITHDRAWN = "cdt:withdrawn"
 
 
 class Judging:
@@ -43,14 +44,13 @@ class Judging:
         not this node's own, or the parent is not confirmed here yet. RemoteProtocolError if the
         parent says nothing of the child or belongs to somebody else.
         """
-        question = self._question(request)
-        table, terms = self.terms_of(question.child)
+        child, question = self._question(request)
+        table, terms = self.terms_of(child)
         earlier, limits = self._earlier(request, table)
         now = self._engine.clock()
-        alive = [] if request.expires > now else [_late(request, now)]
         return judged(
-            (*evaluate(terms, question.facts).findings, *earlier, *alive),
-            (*question.firm(terms), *self._revoked(request)),
+            (*question.said(terms), *earlier, *alive(request, now)),
+            (*question.firm(terms), *_withdrawn(child), *self._revoked(request)),
             offer=nearest(terms, request, now=now, limits=limits),
             referable=lambda operand: terms_table.referable(table, operand),
             waived=waived,
@@ -63,10 +63,9 @@ class Judging:
 
         Raises as `judge`.
         """
-        question = self._question(request)
-        _, terms = self.terms_of(question.child)
-        said = evaluate(terms, question.facts).findings
-        return judged(said, question.firm(terms), waived=waived)
+        child, question = self._question(request)
+        _, terms = self.terms_of(child)
+        return judged(question.said(terms), question.firm(terms), waived=waived)
 
     def judge_given(self, request: ContractRequest, kept: KeptGrant) -> Judgement:
         """What the terms that the grant was given under say of it, and every floor of today.
@@ -74,12 +73,22 @@ class Judging:
         A changed policy is for new requests: who was given a grant can rely on it until it is
         revoked. Raises as `judge`, and Fault `grant-unusable` if those terms are not kept here.
         """
-        question = self._question(request)
+        _, question = self._question(request)
         terms = grant_records.terms_given(self._engine.db, kept)
-        said = evaluate(terms, question.facts).findings
-        return judged(said, question.firm(terms), waived=kept.waived_operands)
+        said, firm = question.said(terms), question.firm(terms)
+        return judged(said, firm, waived=kept.waived_operands)
 
-    def _question(self, request: ContractRequest) -> "Question":
+    def given(self, child: bytes, parent: bytes) -> Terms:
+        """The terms that this node's newest grant of the edge was given under.
+
+        Fault `grant-unusable` if there is no grant, or its terms are not kept here.
+        """
+        kept = grant_records.latest(self._engine.db, child, parent)
+        if kept is None:
+            raise Fault("grant-unusable", "this node has given no grant for this edge")
+        return grant_records.terms_given(self._engine.db, kept)
+
+    def _question(self, request: ContractRequest) -> "tuple[Asset, Question]":
         child, own = assets.confirmed(self._engine.db, request.child)
         if child.owner != self._directory.own.account:
             raise RemoteProtocolError("the asset that is asked for belongs to somebody else")
@@ -90,8 +99,14 @@ class Judging:
         committee = self.committee_of(metadata)
         if child.kind == "data" and step.parameters is None:
             raise RemoteProtocolError("the workflow states no parameters for this leaf")
-        return Question(
-            child, own, algorithm, step, committee, facts_of(request, algorithm, step, committee)
+        columns = own.schema.columns if own.schema else ()
+        return child, Question(
+            has_rows=child.kind == "data",
+            numeric_columns=sum(1 for column in columns if column.kind == "number"),
+            request=request,
+            algorithm=algorithm,
+            step=step,
+            committee=committee,
         )
 
     def _earlier(
@@ -182,35 +197,53 @@ class Judging:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one request asks of one asset: everything that terms and floors judge by."""
+    """What one request asks of one asset: everything that terms and floors judge by.
 
-    child: Asset
-    document: Metadata
+    `numeric_columns` counts the numeric source columns of the asset's rows.
+    """
+
+    has_rows: bool
+    numeric_columns: int
+    request: ContractRequest
     algorithm: Algorithm
     step: Step
     committee: privacy.Committee
-    facts: Mapping[str, Scalar]
+
+    def said(self, terms: Terms) -> tuple[Finding, ...]:
+        """What the terms say of it."""
+        facts = facts_of(self.request, self.algorithm, self.step, self.committee)
+        return evaluate(terms, facts).findings
 
     def firm(self, terms: Terms) -> tuple[Finding, ...]:
         """What nobody can waive: the code, and for rows the floors of privacy."""
-        if self.child.kind != "data" or self.step.parameters is None:
+        if not self.has_rows or self.step.parameters is None:
             return (_code_finding(self.step),)
-        columns = self.document.schema.columns if self.document.schema else ()
         return (
             _code_finding(self.step),
             *privacy.floors(
                 self.committee,
                 self.step.parameters,
                 cohort_floor=self.algorithm.cohort_floor,
-                numeric_columns=sum(1 for column in columns if column.kind == "number"),
+                numeric_columns=self.numeric_columns,
                 labels_consented=self.algorithm.labels == "seen-by-owners",
                 leakage_accepted=terms.leakage == "accept",
             ),
         )
 
 
-def _late(request: ContractRequest, now: float) -> Finding:
-    return Finding(EXPIRY, str(request.expires), f"later than now, {int(now)}", passed=False)
+def _withdrawn(child: Asset) -> tuple[Finding, ...]:
+    """Of what its owner has withdrawn nothing new is granted, whatever the terms say."""
+    if not child.withdrawn:
+        return ()
+    return (Finding(WITHDRAWN, "a new grant", "none: its owner has withdrawn it", passed=False),)
+
+
+def alive(request: ContractRequest, now: float) -> tuple[Finding, ...]:
+    """A failure if a grant for the request would be over when it is given; else nothing."""
+    if request.expires > now:
+        return ()
+    late = Finding(EXPIRY, str(request.expires), f"later than now, {int(now)}", passed=False)
+    return (late,)
 
 
 def _code_finding(step: Step) -> Finding:

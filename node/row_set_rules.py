@@ -12,7 +12,7 @@ from node.ledger import Spending
 from node.live_session import LiveSession
 from node.task_records import TaskRecord
 from node.workers.messages import Aligned
-from protocol import codec
+from protocol import codec, privacy
 from protocol.errors import RemoteProtocolError
 from protocol.identifiers import ROW_KEY_BYTES
 from protocol.ids import Account
@@ -69,7 +69,7 @@ def spend(house: House, tx: Transaction, live: LiveSession, roster: Roster) -> N
     if len(aligned.row_keys) != aligned.rows * ROW_KEY_BYTES:
         raise RemoteProtocolError("the worker has not named each of its rows for the ledger")
     leaf = plans.own_data_leaf(live.plan, house.directory.own.account)
-    table, _ = house.judging.terms_of_leaf(leaf)
+    given = house.judging.given(leaf, roster.algorithm)
     _bind_lineage(tx, live, aligned)
     spending = Spending(
         session=live.session,
@@ -82,7 +82,7 @@ def spend(house: House, tx: Transaction, live: LiveSession, roster: Roster) -> N
         rows=aligned.rows,
         reserved_at=tx.now,
     )
-    ledger.reserve(tx, spending, aligned.row_keys, table.numbers_per_row_max)
+    ledger.reserve(tx, spending, aligned.row_keys, privacy.numbers_cap(given))
 
 
 def _bind_lineage(tx: Transaction, live: LiveSession, aligned: Aligned) -> None:

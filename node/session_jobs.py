@@ -1,5 +1,6 @@
 """What each worker of a session is told of this node's own: its rows, its limits, its folder."""
 
+from math import ceil
 from pathlib import Path
 
 from node import plans
@@ -11,7 +12,7 @@ from node.folder import Folder
 from node.judging import Judging
 from node.live_session import LiveSession
 from node.workers.messages import ContributorJob, MemberJob, OwnerLimits, RecipientJob
-from protocol import privacy
+from protocol import privacy, terms
 from protocol.manifest import Role
 
 
@@ -66,13 +67,14 @@ class Jobs:
             raise Fault("session-refused", "there is no roster that a job could be for")
         leaf = plans.own_data_leaf(live.plan, self._directory.own.account)
         dataset = self._config.dataset(self._judging.dataset_of(leaf))
-        table, _ = self._judging.terms_of_leaf(leaf)
-        accepted = table.leakage == "accept"
+        given = self._judging.given(leaf, live.roster.algorithm)
+        noise = max(terms.least(given, terms.NOISE), privacy.NOISE_FLOOR)
+        rows = max(terms.least(given, terms.COHORT_SIZE), privacy.MIN_COHORT_ROWS)
         limits = OwnerLimits(
-            noise_floor=0.0 if accepted else max(table.noise_min, privacy.NOISE_FLOOR),
+            noise_floor=0.0 if given.leakage == "accept" else noise,
             # Exactly what the ledger reserves for this session, not what the terms would allow.
-            numbers_cap=min(live.roster.parameters.numbers_per_row, table.numbers_per_row_max),
-            cohort_floor=max(table.cohort_min, privacy.MIN_COHORT_ROWS),
+            numbers_cap=min(live.roster.parameters.numbers_per_row, privacy.numbers_cap(given)),
+            cohort_floor=ceil(rows),
         )
         return ContributorJob(
             dataset=spec_of(dataset),

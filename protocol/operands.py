@@ -233,8 +233,8 @@ def candidates(policy: Terms, name: str) -> tuple[Scalar, ...]:
         return (*operand.choices, *listed, *(() if operand.choices else (_elsewhere(operand),)))
     if operand.kind == "amount":
         amounts = [terms.amount(each) for each in listed]
-        around = (each + by for each in (0, *amounts) for by in (0, -1, 1))
-        return tuple(str(each) for each in around if each >= 0)
+        near = (each + by for each in (0, *amounts) for by in (0, -1, 1))
+        return tuple(str(each) for each in near if each >= 0)
     step = 1 if operand.kind in ("whole", "time") else _STEP
     numbers = [each for each in listed if not isinstance(each, str)]
     bounds = [each for each in (operand.low, operand.high) if abs(each) != inf]

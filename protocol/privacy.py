@@ -13,15 +13,19 @@ owner itself takes the noise floor away.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from protocol import terms
 from protocol.manifest import MIN_BATCH_ROWS, Parameters
-from protocol.terms import Finding
+from protocol.terms import Finding, Terms
 
 MIN_MEMBERS = 3
 MIN_CONTRIBUTORS = 2
 NOISE_FLOOR = 0.3
 MIN_COHORT_ROWS = 100
+
+NUMBERS_CAP = 8
+"""How many numbers may be opened about a row where the terms set no bound."""
 
 BATCH_ROWS = terms.PARAMETER + "batch_rows"
 THRESHOLD = "cdt:threshold"
@@ -79,6 +83,12 @@ def floors(
             passed=labels_consented or parameters.epochs == 0,
         ),
     )
+
+
+def numbers_cap(policy: Terms) -> int:
+    """How many numbers may ever be opened about one row, all sessions together."""
+    most = terms.most(policy, terms.OPENINGS)
+    return NUMBERS_CAP if most == inf else int(most)
 
 
 def committee_floor(committee: Committee) -> tuple[Finding, ...]:

@@ -6,8 +6,9 @@ a failure, and an empty list allows nobody. Every evaluation gives one finding f
 constraint: what was asked, what is allowed, pass or fail.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Literal
 
 import msgspec
@@ -119,6 +120,24 @@ class Decision:
     def failures(self) -> tuple[Finding, ...]:
         """The findings that failed, in the order of the terms."""
         return tuple(finding for finding in self.findings if not finding.passed)
+
+
+def least(policy: Terms, operand: str) -> float:
+    """The tightest lower bound that `policy` sets on a number; 0 without one."""
+    return max(_numbers(policy, operand, "gteq"), default=0.0)
+
+
+def most(policy: Terms, operand: str) -> float:
+    """The tightest upper bound that `policy` sets on a number; infinity without one."""
+    return min(_numbers(policy, operand, "lteq"), default=inf)
+
+
+def _numbers(policy: Terms, operand: str, operator: Operator) -> Iterator[float]:
+    for each in policy.permission:
+        right = each.rightOperand
+        told = each.leftOperand == operand and each.operator in (operator, "eq")
+        if told and isinstance(right, int | float):
+            yield right
 
 
 def describe(operand: str) -> str:
