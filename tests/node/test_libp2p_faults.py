@@ -40,6 +40,7 @@ from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
 from node import libp2p_guard
+from node.errors import Fault
 from node.host import Host, open_host
 from node.keys import PeerKey
 from node.libp2p_guard import CONNECTION_BUFFER_LIMIT, Limits, open_guard
@@ -63,6 +64,7 @@ ANY = "/ip4/127.0.0.1/tcp/0"
 ECHO = "/northbund/echo/1"
 TOPIC = "/northbund/test/cdt/1"
 VICTIM = bytes([1]) * 32
+KEYS = create_new_key_pair(VICTIM)
 GARBAGE = b"\xff\xff\xff\xff\x07garbage"
 
 
@@ -381,6 +383,14 @@ async def test_b8_a_failed_listen_passes_silently_in_the_stock_host() -> None:
         async with host.run([Multiaddr(address)]):
             assert host.get_transport_addrs() == []
             await host.close()
+        with pytest.raises(Fault, match="already in use"):
+            async with open_host(VICTIM, address, "test"):
+                pytest.fail("listening where something else does")
+        async with (
+            open_host(seed(2), ANY, "test") as other,
+            open_guard(VICTIM, TOPIC, limits=Limits()) as guard,
+        ):
+            assert await guard.listen([address], other) == ()
 
 
 def open_sockets() -> int:
@@ -402,6 +412,16 @@ async def test_b9_b24_no_socket_and_no_thread_is_left() -> None:
     before = open_sockets(), threading.active_count()
     await once()
     assert (open_sockets(), threading.active_count()) == before
+    made: Any = new_host(key_pair=create_new_key_pair(VICTIM), sec_opt=only_noise(KEYS))
+    pubsub = Pubsub(made, GossipSub([PROTOCOL_ID_V12], 6, 4, 12))
+    async with made.run([Multiaddr(ANY)]):
+        pass
+    gc.collect()
+    left = open_sockets(), threading.active_count()
+    assert left[0] > before[0]
+    assert left[1] > before[1]
+    pubsub.seen_messages.stop()
+    await made.close()
 
 
 async def test_b10_the_stock_router_loses_what_is_said_quickly() -> None:
@@ -539,6 +559,21 @@ def is_connected(host: Host, peer_id: PeerId) -> bool:
 
 
 async def test_b15_a_stream_that_is_left_open_is_reset() -> None:
+    waiting = 0
+
+    async def patient(stream: Any) -> None:
+        """As the library's own handlers do: reads until something comes."""
+        nonlocal waiting
+        waiting += 1
+        await stream.read(4)
+
+    async with stock_host(VICTIM) as stock_made, attacker() as made:
+        stock_made.host.set_stream_handler(ECHO, patient)
+        await made.connect(stock_made.peer_id, stock_made.address)
+        held = await made.stream(stock_made.peer_id, ECHO)
+        with pytest.raises(trio.TooSlowError), trio.fail_after(1.5):
+            await held.read(1)
+        assert waiting == 1
     async with open_host(VICTIM, ANY, "test") as host, attacker() as made:
         host.serve(ECHO, echo, timeout_s=0.3)
         await made.connect(host.peer_id, host.addresses[0].partition("/p2p/")[0])
@@ -695,6 +730,52 @@ async def test_b27_the_stock_host_dials_what_peers_claim() -> None:
         assert await knocked(made.swarm)
     async with open_host(VICTIM, ANY, "test") as host:
         assert not await knocked(host._guard._swarm)
+
+
+async def test_bytes_of_one_peer_are_paced_headers_too() -> None:
+    """A flood of frames without a body, which no window holds back, and one of a stream."""
+    limits = Limits(bytes_per_second_per_peer=65_536.0)
+    async with open_host(VICTIM, ANY, "test", limits=limits) as host, attacker() as made:
+        host.serve(ECHO, echo)
+        await made.connect(host.peer_id, host.addresses[0].partition("/p2p/")[0])
+        stream = await made.stream(host.peer_id, ECHO)
+        connection = stream.muxed_conn
+        update = struct.pack(">BBHII", 0, 1, 0, stream.muxed_stream.stream_id, 1)
+        taken = host._guard._swarm.get_connections(made.host.get_id())[0].muxed_conn.secured_conn
+        heard = 0
+        inner = taken.read
+
+        async def count(most: int | None = None) -> bytes:
+            nonlocal heard
+            data = bytes(await inner(most))
+            heard += len(data)
+            return data
+
+        taken.read = count
+        with trio.move_on_after(2):
+            for _ in range(100):
+                await connection._write_frame(update * 1_000)
+        assert heard <= 4 * 65_536
+        async with open_host(seed(9), ANY, "test", {host.peer_id: host.addresses}) as honest:
+            assert await honest.request(host.peer_id, ECHO, b"alive", timeout_s=5) == b"alive"
+
+
+async def test_of_too_many_connections_of_one_peer_the_oldest_is_closed() -> None:
+    """So a peer that lost its connections without a word gets in again at once."""
+    async with open_host(VICTIM, ANY, "test", limits=Limits(connections_per_peer=2)) as host:
+        host.serve(ECHO, echo)
+        address = host.addresses[0].partition("/p2p/")[0]
+        async with contextlib.AsyncExitStack() as stack:
+            guests = []
+            for _ in range(5):
+                guest = await stack.enter_async_context(open_guard(seed(5), TOPIC, limits=Limits()))
+                await guest.dial(host.peer_id, address)
+                guests.append(guest)
+            with trio.fail_after(5):
+                while sum(guest.is_connected(host.peer_id) for guest in guests) > 2:  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+            assert guests[-1].is_connected(host.peer_id)
+            assert guests[-2].is_connected(host.peer_id)
 
 
 async def test_streams_of_one_peer_are_counted() -> None:

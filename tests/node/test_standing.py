@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.standing import BAN_AT, BAN_S, HALF_LIFE_S, AuthorRate, Standing
+from node.standing import BAN_AT, BAN_S, HALF_LIFE_S, AuthorRate, ByteRate, Standing
 
 
 def test_penalties_halve_and_are_forgotten() -> None:
@@ -49,3 +49,15 @@ def test_no_author_says_more_than_its_rate(pauses: list[float]) -> None:
         allowed += rate.allows("a", now)
         assert allowed <= 5 + 3 * now + 1e-6
         assert rate.allows(f"other {now} {allowed}", now)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5_000), st.floats(0, 3)), max_size=60))
+def test_no_key_sends_faster_than_its_bytes(pieces: list[tuple[int, float]]) -> None:
+    """Whoever waits as told sends at most the rate, and one second's worth at once."""
+    rate, now, sent = ByteRate(1_000.0), 100.0, 0
+    for size, pause in pieces:
+        now += pause
+        sent += size
+        now += rate.wait_s("x", size, now)
+        assert sent <= 1_000.0 * (now - 100.0 + 1.0) + 0.01
+    assert rate.wait_s("y", 1_000, now) == 0.0
