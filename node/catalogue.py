@@ -1,155 +1,236 @@
-"""The catalogue: announcements by gossip, judged by the chain.
+"""The catalogue: announcements by gossip and by reconciliation, judged by the chain.
 
-An announcement is a signed hint. It is accepted only from the peer that this node's own
-configuration binds to the asset's owner, at a bounded rate for each AUTHOR (a forwarder may carry
-many), and it decides nothing: an asset counts only when its document hashes to the proof that its
-owner registered on chain.
+An announcement is a signed hint. It counts only from the peer that speaks for the asset's owner,
+at a bounded rate for each AUTHOR (a forwarder may carry many), and it decides nothing: an asset
+counts only when its document hashes to the proof that its owner registered on chain. What is not
+news is not relayed, so a message that is played again ends at the first node.
 """
 
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal
+
+import trio
+
 from node import assets
+from node.announcements import Announcements, Heard, of_asset, opened
 from node.directory import Directory
 from node.document_exchange import DocumentExchange
-from node.engine import Again, Engine, Owed, Transaction
+from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.host import Host
-from node.keys import PeerKey
 from node.log import get_logger
 from node.standing import AuthorRate
-from protocol import codec, envelope
-from protocol.envelope import Signed
+from node.waiting_room import WaitingRoom
+from protocol.binding import Binding
 from protocol.errors import RemoteProtocolError
-from protocol.messages import (
-    MAX_ANNOUNCEMENT_BYTES,
-    Announcement,
-)
-from protocol.peers import peer_key
+from protocol.messages import Announcement
+from protocol.peers import peer_id_of
 
 log = get_logger("catalogue")
 
-ANNOUNCE = "announce"
-
-ANNOUNCEMENT_LIFE_S = 24 * 3600
-REANNOUNCE_S = 20.0
+LIFE_MOST_S = 48 * 3_600
 AUTHOR_PER_SECOND = 2.0
 AUTHOR_BURST = 120
-UNREGISTERED_MOST = 1000
+UNREGISTERED_MOST = 1_000
+SEEN_MOST = 8_192
+TAKEN_AT_ONCE = 32
+SWEEP_S = 300.0
+WAITING_S = 10.0
+
+Verdict = Literal["news", "old", "waiting", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of announcements that a peer handed over.
+
+    `entries` are those of all, `unwanted` those of the ones that are neither kept nor merely old.
+    """
+
+    news: int
+    entries: frozenset[bytes]
+    unwanted: tuple[bytes, ...]
 
 
 class Catalogue:
-    """Announces this node's assets and hears of others'."""
+    """Hears of assets, and tells which announcements are news."""
 
     def __init__(
         self,
         engine: Engine,
         host: Host,
         directory: Directory,
-        key: PeerKey,
         exchange: DocumentExchange,
+        announcements: Announcements,
     ) -> None:
         self._engine = engine
         self._host = host
         self._directory = directory
-        self._key = key
         self._exchange = exchange
+        self._announcements = announcements
         self._rate = AuthorRate(AUTHOR_PER_SECOND, AUTHOR_BURST)
-        engine.perform(ANNOUNCE, self._announce)
+        self._waiting = WaitingRoom()
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._on_promoted: list[Callable[[], None]] = []
         host.on_gossip(self.acceptable, self.receive)
 
     def acceptable(self, author: str, data: bytes) -> bool:
         """True if the gossip message is worth keeping and passing on. Never raises."""
+        if not self._is_unseen(data):
+            return False
         try:
-            signed, announcement = _opened(data)
-            self._check_author(signed, announcement)
-        except RemoteProtocolError as error:
+            heard = opened(data)
+            if not self._rate.allows(heard.author.hex(), self._engine.clock()):
+                return False
+            return self._judge(heard) == "news"
+        except (RemoteProtocolError, Fault) as error:
             log.debug("announcement refused", author=author, why=str(error))
             return False
-        return self._rate.allows(signed.key.hex(), self._engine.clock())
 
     async def receive(self, _author: str, data: bytes) -> None:
         """An announcement that `acceptable` let through: newer ones are kept, documents fetched."""
-        signed, announcement = _opened(data)
         try:
-            with self._engine.transaction() as tx:
-                if self._is_news(tx, signed, announcement):
-                    self._keep(tx, signed, announcement, data)
-        except Fault as fault:  # it will be announced again
+            self._keep([opened(data)])
+        except Fault as fault:  # reconciliation brings it again
             log.warning("announcement not kept", why=fault.sentence)
 
-    def _check_author(self, signed: Signed, announcement: Announcement) -> None:
+    async def take(self, bodies: Sequence[bytes], expected: Iterable[bytes]) -> Taken:
+        """What a peer hands over is judged as gossip is, but for the rate of its authors.
+
+        RemoteProtocolError if one has not an `expected` entry, a wrong form or a wrong signature:
+        no node keeps such. Those before it were taken.
+        """
+        awaited, entries, unwanted, news = set(expected), set[bytes](), list[bytes](), 0
+        for at in range(0, len(bodies), TAKEN_AT_ONCE):
+            await trio.lowlevel.checkpoint()
+            batch = [opened(data) for data in bodies[at : at + TAKEN_AT_ONCE]]
+            if any(heard.entry not in awaited for heard in batch):
+                raise RemoteProtocolError("an announcement that was not asked for")
+            entries.update(heard.entry for heard in batch)
+            verdicts = [(heard, self._judge(heard)) for heard in batch]
+            news += self._keep([heard for heard, verdict in verdicts if verdict == "news"])
+            unwanted += [h.entry for h, verdict in verdicts if verdict in ("waiting", "refused")]
+        return Taken(news, frozenset(entries), tuple(unwanted))
+
+    def promote(self) -> int:
+        """Afterwards nobody waits who can be judged by now. How many became news."""
+        news = []
+        for heard in self._waiting.everyone():
+            verdict = self._judge(heard)
+            if verdict == "news":
+                news.append(heard)
+            if verdict != "waiting":
+                self._waiting.leave(heard)
+        return self._keep(news)
+
+    async def run(self) -> None:
+        """Promotes those who wait and removes what is past, for as long as the node lives."""
+        swept_at = trio.current_time()
+        while True:
+            await trio.sleep(WAITING_S)
+            try:
+                if self.promote():
+                    self._tell_promoted()
+                if trio.current_time() >= swept_at + SWEEP_S:
+                    swept_at = trio.current_time()
+                    self.sweep()
+            except Fault as fault:
+                log.warning("catalogue not tidied", why=fault.sentence)
+
+    def on_promoted(self, action: Callable[[], None]) -> None:
+        """`action` is called each time that announcements which had waited became news."""
+        self._on_promoted.append(action)
+
+    def sweep(self) -> None:
+        """Afterwards nothing past, unbound or about another's asset is announced here."""
+        if self._announcements.sweep(self._directory.bound):
+            with self._engine.transaction() as tx:
+                assets.forget_unannounced(tx)
+
+    # ------------------------------------------------------------------ judging
+
+    def _is_unseen(self, data: bytes) -> bool:
+        digest = sha256(data).digest()
+        if digest in self._seen:
+            return False
+        self._seen[digest] = None
+        if len(self._seen) > SEEN_MOST:
+            self._seen.popitem(last=False)
+        return True
+
+    def _judge(self, heard: Heard) -> Verdict:
+        """What is to become of it; RemoteProtocolError if its binding is false."""
+        said = heard.announcement
         now = self._engine.clock()
-        if not now < announcement.not_after <= now + 2 * ANNOUNCEMENT_LIFE_S:
-            raise RemoteProtocolError("the announcement is past, or valid for too long")
-        owner = self._directory.of_account(announcement.owner)
-        if owner is None or signed.key != peer_key(owner.peer_id):
-            raise RemoteProtocolError("the author is not bound to the owner it names")
-        db = self._engine.db
-        known = assets.find(db, announcement.cdt)
-        if known is not None and known.owner != announcement.owner:
-            raise RemoteProtocolError("the asset is another owner's")
-        if known is None and assets.unregistered(db, announcement.owner) >= UNREGISTERED_MOST:
-            raise RemoteProtocolError("too many assets of this owner are on no chain")
+        if now >= heard.ends_at() or said.not_after > now + LIFE_MOST_S:
+            return "refused"
+        if not self._announcements.is_news(heard):
+            return "old"
+        if said.binding is not None:
+            self._hear_binding(said, said.binding)
+        known = assets.find(self._engine.db, said.cdt)
+        if known is not None and known.state != "announced" and known.owner != said.owner:
+            return "refused"
+        contested = known is not None and known.owner != said.owner
+        if contested or not self._directory.bound(said.owner, heard.author):
+            self._waiting.put(heard)
+            return "waiting"
+        if known is None and self._has_too_many(said.owner):
+            return "refused"
+        return "news"
 
-    def _is_news(self, tx: Transaction, signed: Signed, announcement: Announcement) -> bool:
-        row = tx.db.execute(
-            "SELECT seq FROM announcements WHERE cdt = ? AND author = ?",
-            [announcement.cdt, signed.key],
-        ).fetchone()
-        return row is None or announcement.seq > row[0]
+    def _has_too_many(self, owner: bytes) -> bool:
+        return assets.unregistered(self._engine.db, owner) >= UNREGISTERED_MOST
 
-    def _keep(
-        self, tx: Transaction, signed: Signed, announcement: Announcement, data: bytes
-    ) -> None:
-        tx.db.execute(
-            "INSERT OR REPLACE INTO announcements VALUES (?, ?, ?, ?, ?)",
-            [announcement.cdt, signed.key, announcement.seq, announcement.not_after, data],
-        )
-        _hear(tx, announcement)
-        self._exchange.want(tx, announcement.cdt, announcement.proof)
+    def _hear_binding(self, said: Announcement, binding: Binding) -> None:
+        bindings = self._directory.bindings
+        if binding.account == said.owner and binding.seq > bindings.latest_seq(said.owner):
+            with self._engine.transaction() as tx:
+                bindings.hear(tx, binding)
 
-    def announce(self, tx: Transaction, cdt: bytes) -> None:
-        """Owe the gossiping of one of this node's own confirmed assets, now and periodically."""
-        tx.owe(ANNOUNCE, cdt)
+    # ------------------------------------------------------------------ keeping
 
-    async def _announce(self, owed: Owed) -> Again | None:
-        asset = assets.find(self._engine.db, owed.key)
-        if asset is None or asset.state != "confirmed":
-            return Again(1.0)
-        now = self._engine.clock()
-        announcement = Announcement(
-            cdt=asset.cdt,
-            owner=asset.owner,
-            proof=asset.proof,
-            kind=asset.kind,
-            name=asset.name,
-            endpoint=self._directory.own.peer_id,
-            addresses=self._host.addresses[:8],
-            seq=int(now * 1000),
-            not_after=int(now) + ANNOUNCEMENT_LIFE_S,
-        )
-        await self._host.publish(codec.encode(envelope.seal(announcement, self._key.signing_key)))
-        return Again(REANNOUNCE_S)
+    def _keep(self, found: list[Heard]) -> int:
+        """How many were news indeed: of two about one asset in one batch, the newer stays."""
+        kept = 0
+        if not found:
+            return 0
+        with self._engine.transaction() as tx:
+            for heard in found:
+                if self._announcements.is_news(heard):
+                    said = heard.announcement
+                    self._announcements.keep(tx, heard)
+                    _hear(tx, said)
+                    self._exchange.want(tx, said.cdt, said.proof)
+                    kept += 1
+        for heard in found:
+            said, author = heard.announcement, peer_id_of(heard.author)
+            if said.endpoint == author and said.addresses:
+                self._host.learn(author, said.addresses, "announcement")
+        return kept
+
+    def _tell_promoted(self) -> None:
+        for action in self._on_promoted:
+            action()
 
 
 def restore(tx: Transaction, cdt: bytes) -> None:
     """Afterwards an asset that the chain has taken back is what announcements say of it."""
-    rows = tx.db.execute("SELECT body FROM announcements WHERE cdt = ? ORDER BY seq", [cdt])
-    for (body,) in rows.fetchall():
-        _, announcement = _opened(body)
-        _hear(tx, announcement)
+    for said in of_asset(tx.db, cdt):
+        _hear(tx, said)
 
 
-def _hear(tx: Transaction, announcement: Announcement) -> None:
+def _hear(tx: Transaction, said: Announcement) -> None:
     assets.heard_of(
         tx,
-        announcement.cdt,
-        announcement.owner,
-        announcement.kind,
-        announcement.proof,
-        announcement.name,
-        announcement.endpoint,
+        said.cdt,
+        said.owner,
+        said.kind,
+        said.proof,
+        said.name,
+        said.endpoint,
+        withdrawn=said.withdrawn,
     )
-
-
-def _opened(data: bytes) -> tuple[Signed, Announcement]:
-    signed = codec.decode(data, Signed, limit=MAX_ANNOUNCEMENT_BYTES)
-    return signed, envelope.open_signed(signed, Announcement)

@@ -8,13 +8,14 @@ reorganisation they are those of a node that has only ever seen the new branch.
 from collections.abc import Sequence
 
 from chain import events
-from node import assets
+from node import acquaintances, assets
 from node.announcing import Announcing
 from node.bindings import Bindings
 from node.catalogue import restore
 from node.directory import Directory
 from node.document_exchange import DocumentExchange
 from node.engine import Transaction
+from protocol.ids import Account
 
 # All that a chain can say of an asset but this follows from its id.
 _MOVED = """
@@ -37,8 +38,6 @@ def apply(
     Assets that became confirmed and are this node's own are announced; documents that are
     missing are fetched.
     """
-    for account in dict.fromkeys(e.account for e in found if isinstance(e, events.PeerBound)):
-        directory.bindings.follow(tx, account)
     moved = (events.Registered, events.OwnershipTransferred)
     for cdt in dict.fromkeys(event.cdt for event in found if isinstance(event, moved)):
         before = assets.find(tx.db, cdt)
@@ -53,6 +52,12 @@ def apply(
             exchange.want(tx, cdt, asset.proof)
 
 
+def introduced(found: Sequence[events.Event]) -> tuple[Account, ...]:
+    """The accounts that say in `found` who they are, or which peer speaks for them."""
+    said = (events.PeerBound, events.OrganisationDeclared)
+    return tuple(dict.fromkeys(event.account for event in found if isinstance(event, said)))
+
+
 def take_back(tx: Transaction, bindings: Bindings) -> None:
     """Afterwards the view is that of a node to which only the events that are left were told.
 
@@ -62,3 +67,4 @@ def take_back(tx: Transaction, bindings: Bindings) -> None:
         assets.take_from_chain(tx, cdt)
         restore(tx, cdt)
     bindings.take_back(tx)
+    acquaintances.take_back(tx)

@@ -6,6 +6,7 @@ Document, asset and intent are then stored in one transaction; if the contract r
 they are taken out again in one, at the next start if this one does not live to see it.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from chain.values import KINDS
 from mpc import operations
 from mpc.supervisor import open_worker
 from node import assets
-from node.catalogue import Catalogue
+from node.announcing import Announcing
+from node.assets import Asset
 from node.chain_link import ChainLink
 from node.dataset_spec import DATASET_REPORTS, CheckDataset, DatasetProfile, DatasetRefused
 from node.engine import Transaction
@@ -58,14 +60,14 @@ class Published:
 class Publishing:
     """Publishes this node's datasets, its compute asset and its algorithms."""
 
-    def __init__(self, house: House, catalogue: Catalogue, link: ChainLink) -> None:
+    def __init__(self, house: House, announcing: Announcing, link: ChainLink) -> None:
         self._engine = house.engine
         self._config = house.config
         self._chain = house.chain
         self._folder = house.folder
         self._directory = house.directory
         self._judging = house.judging
-        self._catalogue = catalogue
+        self._announcing = announcing
         self._link = link
 
     async def check_dataset(self, name: str) -> DatasetProfile:
@@ -135,6 +137,22 @@ class Publishing:
             )
 
         return await self._publish(draft, name)
+
+    def offer(self, cdt: bytes, *, withdrawn: bool) -> Asset:
+        """Afterwards this node's own asset is withdrawn, or offered again; everybody is told.
+
+        What was granted of it stays. Fault `cdt-unknown` unless it is confirmed and this node's.
+        """
+        asset, _ = assets.confirmed(self._engine.db, cdt)
+        if asset.owner != self._directory.own.account:
+            owner = self._directory.name(asset.owner)
+            raise Fault("cdt-unknown", f"{hexadecimal(cdt)} is not this node's: {owner} owns it")
+        with self._engine.transaction() as tx:
+            assets.offered(tx, cdt, withdrawn=withdrawn)
+            tx.note("offer", cdt, "withdrawn" if withdrawn else "offered")
+            tell = self._announcing.withdraw if withdrawn else self._announcing.offer
+            tell(tx, cdt)
+        return dataclasses.replace(asset, withdrawn=int(withdrawn))
 
     async def resume(self) -> None:
         """Afterwards what a former run of this node was publishing is confirmed or taken back."""

@@ -33,6 +33,7 @@ from protocol.reconcile_messages import (
     RangesQuestion,
 )
 
+KEY_BYTES = 16
 RANGES_MOST = 65_536
 EXTRA_MOST = 4_096
 
@@ -42,7 +43,8 @@ _KEY_DOMAIN = b"northbund/reconcile/1\x00"
 
 def entry_of(cdt: bytes, author: bytes, body: bytes) -> bytes:
     """The entry of the announcement `body` (as it travels) of `author` about `cdt`."""
-    return sha256(_KEY_DOMAIN + cdt + author).digest()[:16] + sha256(body).digest()[:16]
+    key = sha256(_KEY_DOMAIN + cdt + author).digest()[:KEY_BYTES]
+    return key + sha256(body).digest()[: ENTRY_BYTES - KEY_BYTES]
 
 
 def split_entries(joined: bytes) -> tuple[bytes, ...]:
@@ -78,6 +80,13 @@ class EntrySet:
         if entry not in self:
             insort(self._entries, entry)
             self._forget(entry)
+
+    def replace(self, entry: bytes) -> None:
+        """Afterwards the set holds `entry` and no other about the same."""
+        place = bisect_left(self._entries, entry[:KEY_BYTES])
+        while place < len(self._entries) and self._entries[place][:KEY_BYTES] == entry[:KEY_BYTES]:
+            self._forget(self._entries.pop(place))
+        self.add(entry)
 
     def discard(self, entry: bytes) -> None:
         """Afterwards the set does not hold `entry`."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from node.chain_link import ChainLink
     from node.host import Host
     from node.house import House
+    from node.introducing import Introducing
     from node.negotiations import Negotiations
     from node.publishing import Publishing
     from node.revocations import Revocations
@@ -29,6 +30,7 @@ class Rooms:
     negotiations: "Negotiations"
     sessions: "Sessions"
     revocations: "Revocations"
+    introducing: "Introducing"
     started_at: float
     unlocked_tasks: "Tasks | None" = None
 

@@ -18,7 +18,8 @@ from chain.identities import cdt_id, task_id
 from chain.schema import MIGRATIONS
 from chain.sender import Sender
 from chain.values import ALGORITHM, DATA, TaskTerms
-from node import assets, chain_events, grants, task_records
+from node import assets, chain_events, grant_records, grants, task_records
+from node.acquaintances import Acquaintances
 from node.bindings import Bindings
 from node.catalogue_rooms import CatalogueRooms
 from node.config import from_table, load
@@ -29,8 +30,9 @@ from node.errors import Fault
 from node.folder import create_folder, instance_lock, write_private
 from node.keys import PeerKey
 from node.resync import resync
+from node.search import Query, Search
 from node.store import open_store
-from protocol import codec, documents, envelope
+from protocol import binding, codec, documents, envelope
 from protocol.documents import Metadata
 from protocol.ids import Account, hexadecimal
 from protocol.messages import Announcement, GrantTerms
@@ -85,14 +87,18 @@ class View:
             for kept in world.signed:
                 keeper.keep(tx, kept, bytes(65))
         self.hear = rooms.catalogue.receive
+        acquaintances = Acquaintances(self.engine, host, directory, exchange)
+
+        def apply(tx, found):
+            acquaintances.follow(tx, chain_events.introduced(found))
+            chain_events.apply(tx, found, rooms.announcing, exchange, directory)
+
         self.follower = Follower(
             self.db,
             chain.provider,
             chain.deployment,
             0,
-            lambda db, found: chain_events.apply(
-                self.tx(db), found, rooms.announcing, exchange, directory
-            ),
+            lambda db, found: apply(self.tx(db), found),
             on_rollback=lambda db, _: chain_events.take_back(self.tx(db), bindings),
             poll_s=0.01,
         )
@@ -107,18 +113,42 @@ class View:
     def told(self):
         """Everything that the node would answer, times of hearing left out."""
         found = sorted((replace(each, id=0) for each in assets.every(self.db)), key=lambda a: a.cdt)
-        return found, task_records.every(self.db), grants.every(self.db)
+        return (
+            found,
+            task_records.every(self.db),
+            grant_records.every(self.db),
+            self.introduced(),
+            self.listed(),
+        )
+
+    def introduced(self):
+        """Who speaks for whom by the chain, and whose records are wanted."""
+        return [
+            sorted(self.db.execute(f"SELECT * FROM {table}").fetchall())
+            for table in ("bindings", "organisations")
+        ]
+
+    def listed(self):
+        """What is found in each standing, by the index of words."""
+        search = Search(self.db, lambda _: [])
+        return {
+            (state, text): {
+                each.cdt for each in search.page(Query(text, state=state), "", 200).assets
+            }
+            for state in assets.STATES
+            for text in ("", "asset")
+        }
 
 
 class World:
-    """Three unlocked accounts that register, compose, grant, revoke, open, attest and cancel."""
+    """Three unlocked accounts that register, compose, grant, bind, revoke, open, attest, cancel."""
 
     def __init__(self, chain, accounts, seed):
         self.chain, self.chance = chain, random.Random(seed)
         self.a, self.c, self.r = accounts
         self.key = PeerKey(b"\x01" * 32)
         self.documents = [self.document(f"asset {number}") for number in range(40)]
-        self.number = 0
+        self.number = self.number_bound = 0
         self.leaf = self.id_of(self.a, DATA, 0)
         self.top = self.id_of(self.c, ALGORITHM, 0, (self.leaf,))
         self.registered = []
@@ -176,7 +206,7 @@ class World:
         await self.send(self.a, d.registry, contracts.trust(self.r, True))
 
     async def act(self):
-        acts = (self.register, self.compose, self.transfer, self.give, self.revoke, self.open,
+        acts = (self.register, self.compose, self.transfer, self.bind, self.declare, self.give, self.revoke, self.open,
                 self.open, self.attest, self.attest, self.cancel)  # fmt: skip
         await self.chance.choice(acts)()
 
@@ -199,6 +229,26 @@ class World:
             registry = self.chain.deployment.registry
             await self.send(owner, registry, contracts.offer_ownership(cdt, self.r))
             await self.send(self.r, registry, contracts.accept_ownership(cdt))
+
+    async def bind(self):
+        """By the right peer's signature, by none, or to nobody."""
+        self.number_bound += 1
+        d, account = self.chain.deployment, self.chance.choice((self.a, self.c, self.r))
+        message = binding.bind_to(self.key.signing_key, account, 2**40, self.number_bound)
+        domain = registry_domain(d.chain_id, d.registry)
+        right = binding.sign_as_peer(self.key.signing_key, domain, message)
+        peer, signature = self.chance.choice(
+            [(message.peer_id, right), (message.peer_id, bytes(64)), (b"", b"")]
+        )
+        data = contracts.bind(peer, signature, message.valid_until, message.seq)
+        await self.send(account, d.registry, data)
+
+    async def declare(self):
+        path = self.chance.choice(("nowhere", documents.storage_path(self.chance.randbytes(32))))
+        account = self.chance.choice((self.a, self.c, self.r))
+        await self.send(
+            account, self.chain.deployment.registry, contracts.declare("\x1bname", path)
+        )
 
     async def give(self):
         self.seq += 1
@@ -322,11 +372,11 @@ async def test_a_revocation_counts_as_long_as_the_chain_says_so(chain, tmp_path:
     snapshot = await chain.provider.ask("evm_snapshot")
     await world.revoke()
     await view.catch_up()
-    assert [kept.revoked for kept in grants.every(view.db)][:2] == [1, 0]
+    assert [kept.revoked for kept in grant_records.every(view.db)][:2] == [1, 0]
     await chain.provider.ask("evm_revert", snapshot)
     await world.register()
     await view.catch_up()
-    assert not any(kept.revoked for kept in grants.every(view.db))
+    assert not any(kept.revoked for kept in grant_records.every(view.db))
 
 
 async def test_following_afresh_gives_the_same_and_sends_nothing_twice(

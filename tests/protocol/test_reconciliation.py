@@ -74,6 +74,19 @@ def test_fingerprints_follow_changes(changes) -> None:
     assert kept.fingerprint("") == EntrySet(plain).fingerprint("")
 
 
+@given(st.lists(ENTRIES, max_size=100))
+def test_a_newer_entry_takes_the_place_of_the_one_about_the_same(entries) -> None:
+    kept, plain = EntrySet(entries[:20]), {entry[:16]: {entry} for entry in entries[:20]}
+    for entry in entries[:20]:
+        plain[entry[:16]].add(entry)
+    kept.fingerprint("")
+    for entry in entries[20:]:
+        kept.replace(entry)
+        plain[entry[:16]] = {entry}
+    assert kept.within("") == sorted(entry for found in plain.values() for entry in found)
+    assert kept.fingerprint("") == EntrySet(kept.within("")).fingerprint("")
+
+
 @pytest.mark.parametrize("size", [0, 1, LEAF_MOST, LEAF_MOST + 1, 1_000, 20_000])
 def test_the_cost_follows_the_difference(size: int) -> None:
     random_bytes = random.Random(size).randbytes

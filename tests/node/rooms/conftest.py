@@ -94,6 +94,8 @@ class MemoryHost:
         fate = self._network.lose()
         if fate == "before":
             raise Fault("peer-timeout", "the request was lost")
+        if peer_id not in self._network.hosts:
+            raise Fault("peer-unreachable", "nobody is there")
         try:
             answer = await self._network.hosts[peer_id].served[protocol](self.peer_id, payload)
         except (Fault, RemoteProtocolError) as error:
@@ -197,10 +199,18 @@ def network() -> MemoryNetwork:
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, network: MemoryNetwork, autojump_clock: object) -> dict[str, Node]:
-    """bank-a, bank-b, fintech-c and regulator-d, who all know each other."""
+def names() -> tuple[str, ...]:
+    """Whose rooms `nodes` makes."""
+    return ("bank-a", "bank-b", "fintech-c", "regulator-d")
+
+
+@pytest.fixture
+def nodes(
+    tmp_path: Path, network: MemoryNetwork, names: tuple[str, ...], autojump_clock: object
+) -> dict[str, Node]:
+    """The rooms of all `names`, who all know each other."""
     who = []
-    for number, name in enumerate(("bank-a", "bank-b", "fintech-c", "regulator-d"), start=1):
+    for number, name in enumerate(names, start=1):
         local = Accounts.from_key(bytes([number]) * 32)
         who.append((name, PeerKey(bytes([number]) * 32), local))
     public = [(name, key, Account(bytes.fromhex(local.address[2:]))) for name, key, local in who]
