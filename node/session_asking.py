@@ -17,12 +17,38 @@ from protocol import codec
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
 from protocol.ids import PeerId
-from protocol.messages import SESSION_PROTOCOL, SessionDeclined
+from protocol.messages import (
+    SESSION_PROTOCOL,
+    ManifestOffer,
+    ManifestSigned,
+    SessionDeclined,
+    SessionDraw,
+    SessionInquiry,
+    SessionPledges,
+    SessionProposal,
+    SessionStatusRequest,
+)
 
 ANSWER_S = 20.0
 
+PARTS: dict[type[Wire], str] = {
+    SessionProposal: "proposal",
+    SessionInquiry: "seat",
+    SessionPledges: "nonce",
+    SessionDraw: "draw",
+    ManifestOffer: "manifest",
+    ManifestSigned: "signatures",
+    SessionStatusRequest: "alignment",
+}
+"""What of a session each question is about, in the word under which its answer is kept."""
+
 A = TypeVar("A", bound=Wire)
 T = TypeVar("T")
+
+
+def part_of(message: Wire) -> str:
+    """What of a session the question is about, in one word."""
+    return PARTS.get(type(message), "session")
 
 
 class Asking:
@@ -59,7 +85,7 @@ class Asking:
         except (Fault, RemoteProtocolError) as error:
             sentence = f"the node of {name} does not answer as it should: {error}"
             raise Fault("session-aborted", sentence, blamed=[name]) from error
-        part = type(message).__name__
+        part = part_of(message)
         if isinstance(answer, SessionDeclined):
             self._note(session, "no", part, name, rule=answer.rule, sentence=answer.sentence)
             sentence = f"{name} says no ({answer.rule}): {answer.sentence}"

@@ -54,6 +54,22 @@ def of_task(db: Database, task: bytes) -> list[SessionRecord]:
     return select(db, SessionRecord, "sessions WHERE task = ? ORDER BY started_at DESC", [task])
 
 
+def decisions(db: Database, session: bytes) -> list[dict[str, Any]]:
+    """Every yes and no about the session that this node gave or heard, the earliest first.
+
+    Each says by whom and about which part; a yes what was checked, a no its rule and sentence.
+    """
+    rows = db.execute(
+        "SELECT at, outcome, detail FROM decisions WHERE kind = 'session' AND subject = ? "
+        "ORDER BY id",
+        [session],
+    )
+    return [
+        {"at": at, "answer": outcome, **json.loads(detail)}
+        for at, outcome, detail in rows.fetchall()
+    ]
+
+
 def begin(tx: Transaction, session: bytes, task: bytes, roles: Iterable[str]) -> None:
     """Afterwards the session is PROPOSED here. Fault `session-refused` if its id was used."""
     if find(tx.db, session) is not None:

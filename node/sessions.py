@@ -16,8 +16,9 @@ from node.live_edges import edges_of
 from node.live_session import LiveSession
 from node.log import get_logger
 from node.participation import Participation
-from node.session_asking import Asking
+from node.session_asking import Asking, part_of
 from node.settlement import Settlement
+from node.standing import AuthorRate
 from protocol import codec
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
@@ -45,6 +46,8 @@ log = get_logger("sessions")
 REQUEST_LIMIT = 196_608
 TELL_TIMEOUT_S = 5.0
 STATUS_WAIT_S = 20.0
+NOES_PER_SECOND, NOES_AT_ONCE = 1 / 60, 200.0
+"""How many refusals to one peer are kept: each is kept for ever, and asking costs it nothing."""
 
 
 class Sessions:
@@ -58,6 +61,7 @@ class Sessions:
         self.participation = Participation(house, nursery, asking, self._tell, self._connected)
         self.coordination = Coordination(house, asking, self.participation)
         self.settlement = Settlement(house, host)
+        self._noes = AuthorRate(NOES_PER_SECOND, NOES_AT_ONCE)
         host.serve(SESSION_PROTOCOL, self._serve, limit=REQUEST_LIMIT, timeout_s=40.0)
 
     async def start(self, task: bytes, seed: int | None) -> SessionId:
@@ -97,11 +101,21 @@ class Sessions:
             answer = await self._answer(peer_id, message)
         except Fault as fault:
             log.info("session request declined", peer=peer_id, rule=fault.kind, why=str(fault))
-            answer = SessionDeclined(rule=fault.kind, sentence=str(fault)[:1024])
+            answer = self._no(peer_id, message, fault.kind, str(fault))
         except RemoteProtocolError as error:
             log.warning("session request refused", peer=peer_id, why=str(error))
-            answer = SessionDeclined(rule="manifest", sentence=str(error)[:1024])
+            answer = self._no(peer_id, message, "manifest", str(error))
         return codec.encode(answer)
+
+    def _no(self, peer_id: PeerId, message: Wire, rule: str, why: str) -> SessionDeclined:
+        """The no with its rule, kept as this node's decision unless the peer provokes too many."""
+        proposal = getattr(message, "proposal", message)
+        session = getattr(proposal, "session", b"")
+        if self._noes.allows(peer_id, self._house.engine.clock()):
+            with self._house.engine.transaction() as tx:
+                own, part = self._house.directory.own.name, part_of(message)
+                tx.note("session", session, "no", by=own, part=part, rule=rule, sentence=why[:1024])
+        return SessionDeclined(rule=rule, sentence=why[:1024])
 
     async def _answer(self, peer_id: PeerId, message: Wire) -> Wire:
         match message:

@@ -54,6 +54,9 @@ def _catalogue(db: Database) -> None:
             body BLOB NOT NULL, PRIMARY KEY (account, source)
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX bindings_peer ON bindings (peer_id);
+        CREATE TABLE organisations (account BLOB PRIMARY KEY, proof BLOB NOT NULL)
+            STRICT, WITHOUT ROWID;
+        CREATE INDEX organisations_proof ON organisations (proof);
         CREATE TABLE own_assets (
             cdt BLOB PRIMARY KEY, kind TEXT NOT NULL, dataset TEXT NOT NULL DEFAULT '',
             proof BLOB NOT NULL, transaction_key TEXT NOT NULL,
@@ -170,6 +173,7 @@ def _effects(db: Database) -> None:
             id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, subject BLOB NOT NULL,
             outcome TEXT NOT NULL, detail TEXT NOT NULL
         ) STRICT;
+        CREATE INDEX decisions_subject ON decisions (kind, subject);
         """
     )
 

@@ -181,9 +181,16 @@ class TaskMethods:
         return {"session": await self._rooms.sessions.start(task, given.seed)}
 
     async def show_session(self, given: OfSession) -> dict[str, Any]:
-        """Stage, progress, who is awaited, losses at the recipient, and how it ended."""
-        record = session_records.known(self._db, from_hexadecimal(given.session, 32))
-        return self._session(record)
+        """Stage, progress, who is awaited, who agreed and why, losses, and how it ended."""
+        session = from_hexadecimal(given.session, 32)
+        decisions = session_records.decisions(self._db, session)
+        if decisions and session_records.find(self._db, session) is None:
+            refused = decisions[-1]
+            reason = f"{refused['rule']}: {refused['sentence']}"
+            return {"session": session, "state": "DECLINED", "reason": reason,
+                    "decisions": decisions}  # fmt: skip
+        record = session_records.known(self._db, session)
+        return {**self._session(record), "decisions": decisions}
 
     async def list_sessions(self, _: Parameters) -> list[dict[str, Any]]:
         """Every session of this node."""

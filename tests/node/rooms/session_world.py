@@ -21,9 +21,11 @@ from node import (
     session_workers,
 )
 from node.attestations import Attestations
+from node.errors import Fault
 from node.folder import Folder
 from node.house import House
 from node.receipts import Receipts
+from node.revocations import Revocations
 from node.session_jobs import Jobs
 from node.sessions import Sessions
 from node.workers import messages as m
@@ -53,7 +55,12 @@ from protocol.messages import (
 from protocol.task import SessionState
 
 DATA = {"bank-a": b"\x01" * 32, "bank-b": b"\x02" * 32}
-COMPUTE = {"bank-a": b"\x03" * 32, "bank-b": b"\x04" * 32, "regulator-d": b"\x05" * 32}
+COMPUTE = {
+    "bank-a": b"\x03" * 32,
+    "bank-b": b"\x04" * 32,
+    "regulator-d": b"\x05" * 32,
+    "house-e": b"\x06" * 32,
+}
 ALGORITHM, TASK, BLOCK = b"\x0a" * 32, b"\x0b" * 32, b"\x0c" * 32
 PEOPLE = [f"person-{number}" for number in range(4)]
 NOW = 1_800_000_000
@@ -123,6 +130,7 @@ class World:
     nodes: dict
     houses: dict = field(default_factory=dict)
     sessions: dict = field(default_factory=dict)
+    revocations: dict = field(default_factory=dict)
     workers: list[ScriptedWorker] = field(default_factory=list)
     alive: int = 0
     started: int = 0
@@ -183,21 +191,24 @@ class World:
     def state(self, name: str, session: bytes) -> session_records.SessionRecord:
         return session_records.known(self.nodes[name].engine.db, session)
 
-    async def ended(self, session: bytes, timeout_s: float = 10.0) -> dict[str, SessionState]:
-        """How the session stands everywhere once it is over everywhere, and no worker is left."""
+    async def ended(
+        self, session: bytes, timeout_s: float = 10.0, names: tuple[str, ...] = ()
+    ) -> dict[str, SessionState]:
+        """How the session stands at `names` (all) once it is over there, and no worker is left."""
+        nodes = {name: self.nodes[name] for name in names or self.nodes}
 
         def over() -> bool:
-            records = [session_records.find(n.engine.db, session) for n in self.nodes.values()]
+            records = [session_records.find(n.engine.db, session) for n in nodes.values()]
             return all(r is not None and r.state in ("COMPLETED", "ABORTED") for r in records)
 
         with trio.move_on_after(timeout_s) as scope:
             while not over() or self.alive:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         records = {
-            name: session_records.find(n.engine.db, session) for name, n in self.nodes.items()
+            name: session_records.find(n.engine.db, session) for name, n in nodes.items()
         }
         assert not scope.cancelled_caught, (self.alive, records)
-        return {name: self.state(name, session).state for name in self.nodes}
+        return {name: self.state(name, session).state for name in nodes}
 
     async def start(self) -> SessionId:
         return await self.sessions["fintech-c"].start(TASK, None)
@@ -208,6 +219,11 @@ class World:
     def spent(self, name: str = "bank-a") -> set[int]:
         keys = [row_key(b"k" * 32, each) for each in PEOPLE]
         return set(ledger.spent(self.nodes[name].engine.db, keys).values())
+
+
+def compute_of(nodes) -> dict[str, bytes]:
+    """The compute asset of each of `nodes` that has one."""
+    return {owner: cdt for owner, cdt in COMPUTE.items() if owner in nodes}
 
 
 def document(node, kind: str, name: str, **parts) -> Metadata:
@@ -229,10 +245,10 @@ def algorithm_of(nodes, parameters: Parameters, seats: int = 3) -> Algorithm:
         return Step(cdt=hexadecimal(cdt), operation=operation, code=code, parameters=given)
 
     steps = [step(cdt, "shared-features", parameters) for cdt in DATA.values()]
-    steps += [step(cdt, "committee-member") for cdt in COMPUTE.values()]
+    steps += [step(cdt, "committee-member") for cdt in compute_of(nodes).values()]
     return Algorithm(
         workflow=tuple(steps),
-        pool=tuple(hexadecimal(cdt) for cdt in COMPUTE.values()),
+        pool=tuple(hexadecimal(cdt) for cdt in compute_of(nodes).values()),
         seats=seats,
         threshold=1,
         cohort_floor=1000,
@@ -254,11 +270,11 @@ def publish(nodes, algorithm: Algorithm) -> None:
         for owner, cdt in DATA.items():
             leaf = document(nodes[owner], "data", "facts", schema=schema)
             node.registered(cdt, nodes[owner].account, leaf)
-        for owner, cdt in COMPUTE.items():
+        for owner, cdt in compute_of(nodes).items():
             node.registered(cdt, nodes[owner].account, document(nodes[owner], "compute", "seat"))
         root = document(c, "algorithm", "risk", children=children, algorithm=algorithm)
         node.registered(ALGORITHM, c.account, root)
-    for owner, cdt in (*DATA.items(), *COMPUTE.items()):
+    for owner, cdt in (*DATA.items(), *compute_of(nodes).items()):
         nodes[owner].engine.db.execute(
             "INSERT INTO own_assets VALUES (?, '', 'facts', x'', '', ?)", [cdt, NOW]
         )
@@ -319,7 +335,7 @@ async def world(nodes, tmp_path: Path, monkeypatch, nursery) -> World:
     found = World(nodes)
     algorithm = algorithm_of(nodes, PARAMETERS)
     publish(nodes, algorithm)
-    for owner, cdt in (*DATA.items(), *COMPUTE.items()):
+    for owner, cdt in (*DATA.items(), *compute_of(nodes).items()):
         assert isinstance(await negotiated(nodes, owner, cdt), ContractAgreement)
     confirmed_task(nodes, algorithm, NOW + 4000)
 
@@ -336,9 +352,20 @@ async def world(nodes, tmp_path: Path, monkeypatch, nursery) -> World:
     monkeypatch.setattr(session_workers, "open_worker", scripted)
     for name, node in nodes.items():
         found.houses[name] = house = house_of(node, tmp_path / name)
-        found.sessions[name] = Sessions(house, node.host, nursery)
+        found.sessions[name] = sessions = Sessions(house, node.host, nursery)
+        found.revocations[name] = Revocations(house, node.host, NoChain(), sessions)
+        nursery.start_soon(node.engine.run)
     attest(found, algorithm, NOW + 4000)
     return found
+
+
+class NoChain:
+    """A chain that cannot be reached."""
+
+    trouble = "the chain is away"
+
+    def enqueue(self, *_: object) -> bool:
+        raise Fault("chain-unreachable", self.trouble)
 
 
 def house_of(node, path: Path) -> House:
