@@ -136,6 +136,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "chain-reorganised": _kind(101, "Run `northbund chain resync`, then start the node."),
         "request-too-large": _kind(103, "Send less at once."),
         "input-invalid": _kind(104, "Correct the argument that the sentence names."),
+        "examples-failed": _kind(109, "Correct the policy, or the example that expects too much."),
         "folder-missing": _kind(105, "Name an existing folder."),
         "request-unknown": _kind(106, "Ask `northbund requests list`."),
         "request-decided": _kind(107, "Look with `northbund requests show`."),

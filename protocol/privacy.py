@@ -29,6 +29,8 @@ NUMBERS_CAP = 8
 
 BATCH_ROWS = terms.PARAMETER + "batch_rows"
 THRESHOLD = "cdt:threshold"
+FLOORS = (THRESHOLD,)
+"""What only floors speak of, and no terms."""
 
 
 @dataclass(frozen=True, slots=True)

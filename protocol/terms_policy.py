@@ -6,7 +6,7 @@ accounts. Whatever could never be fulfilled is refused here, with the member tha
 
 from collections.abc import Mapping
 
-from protocol import moments, operands, terms
+from protocol import moments, operands, privacy, terms
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, from_hexadecimal, hexadecimal
 from protocol.terms import Constraint, Scalar, Terms
@@ -56,6 +56,19 @@ def _built(
     if problem is not None:
         raise TermsTableError(f"terms.{_member(problem.operand)}: {problem.sentence}")
     return built
+
+
+def operand_of(member: str) -> str:
+    """The operand that a member of the table speaks of; an operand is its own."""
+    if member.startswith("parameters."):
+        return terms.PARAMETER + member.removeprefix("parameters.")
+    known = {name: operand for operand, name in _MEMBERS.items()} | {"valid_for_days": terms.EXPIRY}
+    return known.get(member, member)
+
+
+def is_spoken_of(operand: str) -> bool:
+    """Whether terms or floors say something of the operand."""
+    return operands.find(operand) is not None or operand in privacy.FLOORS
 
 
 def _member(operand: str) -> str:

@@ -9,8 +9,10 @@ from node.api import (
     contract_methods,
     market_methods,
     node_methods,
+    organisation_methods,
     request_methods,
     task_methods,
+    terms_methods,
 )
 from node.api.rooms import Rooms
 from node.rpc import Method
@@ -22,7 +24,9 @@ def table(rooms: Rooms) -> list[Method]:
         *node_methods.table(rooms),
         *asset_methods.table(rooms),
         *market_methods.table(rooms),
+        *organisation_methods.table(rooms),
         *contract_methods.table(rooms),
         *request_methods.table(rooms),
+        *terms_methods.table(rooms),
         *task_methods.table(rooms),
     ]

@@ -1,4 +1,4 @@
-"""Methods about contracts: negotiate, explain, grants given and received, revoke."""
+"""Methods about contracts: negotiate, grants given and received, revoke."""
 
 import json
 import secrets
@@ -13,7 +13,6 @@ from node.grant_records import KeptGrant
 from node.negotiation_records import Negotiation
 from node.publishing import price_of
 from node.rpc import Method, Parameters
-from protocol import codec
 from protocol.ids import Account, from_hexadecimal, hexadecimal
 from protocol.messages import ContractRequest
 from protocol.negotiation_consumer import Limits
@@ -82,13 +81,6 @@ def table(rooms: Rooms) -> list[Method]:
             OfId,
             "Give a negotiation up, before its grant is held",
             {"id": EXAMPLE},
-        ),
-        Method(
-            "terms_explain",
-            methods.explain,
-            Edge,
-            "How this node's terms would answer a request for one edge today, and why",
-            edge,
         ),
         Method("grant_list", methods.grants, summary="Grants given and received"),
         Method("grant_revoke", methods.revoke, Edge, "Take a grant back", edge),
@@ -169,29 +161,12 @@ class ContractMethods:
         self._rooms.negotiations.consumer.withdraw(from_hexadecimal(given.id, 32))
         return await self.show(given)
 
-    async def explain(self, given: Edge) -> dict[str, Any]:
-        """The findings for the latest request that came for this edge, by today's terms."""
-        child, parent = from_hexadecimal(given.child, 32), from_hexadecimal(given.parent, 32)
-        asked = [
-            each
-            for each in negotiation_records.every(self._db)
-            if (each.child, each.parent, each.side) == (child, parent, "provider")
-        ]
-        if not asked:
-            raise Fault("negotiation-unknown", "nobody has asked this node for that edge")
-        request = codec.decode(asked[0].request, ContractRequest)
-        judgement = self._rooms.house.judging.judge_again(request)
-        return {
-            "verdict": judgement.verdict,
-            "findings": negotiation_records.plain(judgement.findings),
-        }
-
     async def grants(self, _: Parameters) -> list[dict[str, Any]]:
         """Every signed grant that this node gave or holds."""
         return [self._grant(each) for each in grant_records.every(self._db)]
 
     async def revoke(self, given: Edge) -> dict[str, Any]:
-        """The grant is void, sessions under it stop at once; whether the chain has it too by now."""
+        """The grant is void and sessions under it stop; whether the chain has it by now."""
         child, parent = from_hexadecimal(given.child, 32), from_hexadecimal(given.parent, 32)
         on_chain = await self._rooms.revocations.revoke(child, parent)
         return {"revoked": True, "on_chain": on_chain}

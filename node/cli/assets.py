@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from node.cli.calls import Json, answer, table_from
+from node.errors import Fault
 
 dataset = typer.Typer(help="This node's own datasets.", no_args_is_help=True)
 compute = typer.Typer(help="This node's compute asset.", no_args_is_help=True)
-terms = typer.Typer(help="Terms of use.", no_args_is_help=True)
 grants = typer.Typer(help="Grants given and received.", no_args_is_help=True)
 
 DatasetArgument = Annotated[
@@ -46,12 +46,6 @@ def compose(context: typer.Context, file: FileArgument, json: Json = False) -> N
     answer(context, "algorithm_compose", json, **table_from(file))
 
 
-@terms.command("explain")
-def terms_explain(context: typer.Context, file: FileArgument, json: Json = False) -> None:
-    """Tell how this node's terms would answer the request in FILE, and why."""
-    answer(context, "terms_explain", json, **table_from(file))
-
-
 @grants.command("list")
 def grants_list(context: typer.Context, json: Json = False) -> None:
     """Grants, with their uses, price and expiry."""
@@ -61,12 +55,24 @@ def grants_list(context: typer.Context, json: Json = False) -> None:
 @grants.command("revoke")
 def grants_revoke(
     context: typer.Context,
-    child: Annotated[str, typer.Argument(metavar="CHILD", help="The asset that was granted.")],
-    parent: Annotated[str, typer.Argument(metavar="PARENT", help="What it was granted to.")],
+    child: Annotated[
+        str | None, typer.Argument(metavar="CHILD", help="The asset that was granted.")
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Argument(metavar="PARENT", help="What it was granted to.")
+    ] = None,
+    failing: Annotated[
+        bool, typer.Option("--failing", help="All grants that today's terms would not give.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Take a grant back: sessions under it stop, the chain follows."""
-    answer(context, "grant_revoke", json, child=child, parent=parent)
+    """Take a grant back, or all that fail: sessions under it stop, the chain follows."""
+    if failing and child is None:
+        answer(context, "grant_revoke_failing", json)
+    elif failing or child is None or parent is None:
+        raise Fault("input-invalid", "name CHILD and PARENT of one grant, or say --failing alone")
+    else:
+        answer(context, "grant_revoke", json, child=child, parent=parent)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,5 +80,4 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(dataset, name="dataset")
     app.add_typer(compute, name="compute")
     app.command()(compose)
-    app.add_typer(terms, name="terms")
     app.add_typer(grants, name="grants")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli import assets, contracts, local, market, nodes, tasks
+from node.cli import assets, contracts, local, market, nodes, tasks, terms
 from node.cli.calls import Target
 from node.errors import INTERRUPTED, Fault
 
@@ -46,7 +46,7 @@ def root(
     context.obj = Target(folder.expanduser().absolute(), timeout)
 
 
-for family in (nodes, assets, market, contracts, tasks, local):
+for family in (nodes, assets, market, contracts, terms, tasks, local):
     family.add_to(app)
 
 
