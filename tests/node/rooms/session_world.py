@@ -204,10 +204,9 @@ class World:
         with trio.move_on_after(timeout_s) as scope:
             while not over() or self.alive:  # noqa: ASYNC110
                 await trio.sleep(0.05)
-        records = {
-            name: session_records.find(n.engine.db, session) for name, n in nodes.items()
-        }
-        assert not scope.cancelled_caught, (self.alive, records)
+        records = {name: session_records.find(n.engine.db, session) for name, n in nodes.items()}
+        told = {name: found and (found.state, found.reason) for name, found in records.items()}
+        assert not scope.cancelled_caught, (self.alive, told)
         return {name: self.state(name, session).state for name in nodes}
 
     async def start(self) -> SessionId:
