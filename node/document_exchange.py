@@ -20,6 +20,7 @@ from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
 from node.host import Host
 from node.log import get_logger
+from node.peers import PeerTimeout
 from protocol import codec, documents
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Digest, PeerId
@@ -38,6 +39,8 @@ HURRY_MOST = 1_000
 HOLDERS_MOST = 16
 TRANSFERS_MOST = 32
 BROKEN_MOST = 1_000
+SILENCE_S = 60.0
+SILENT_MOST = 1_000
 ANSWER_LIMIT = MAX_PART_BYTES + 128
 
 
@@ -61,6 +64,7 @@ class DocumentExchange:
         self.quota = ServingQuota(directory, trio.current_time)
         self._joined: OrderedDict[bytes, _Joined] = OrderedDict()
         self._broken: OrderedDict[bytes, str] = OrderedDict()
+        self._silent: OrderedDict[str, float] = OrderedDict()
         self._fetches = trio.CapacityLimiter(FETCHES_MOST)
         engine.perform(FETCH, self._fetch)
         host.serve(DOCUMENT_PROTOCOL, self._serve, limit=256)
@@ -69,17 +73,18 @@ class DocumentExchange:
     # ------------------------------------------------------------------ fetching
 
     def want(self, tx: Transaction, cdt: bytes, proof: bytes) -> None:
-        """Owe the fetching of the asset's document, unless it is here or owed already."""
-        if proof in self._broken or assets.has_document(tx.db, proof) or tx.owes(FETCH, cdt):
-            return
-        tx.owe(FETCH, cdt)
+        """Owe the fetching of the asset's document, unless it is here, owed already, or broken."""
+        if proof in self._broken:
+            document_stock.refuse(tx, proof, self._broken[proof])
+        elif not assets.has_document(tx.db, proof) and not tx.owes(FETCH, cdt):
+            tx.owe(FETCH, cdt)
 
     async def obtain(self, proof: bytes, holders: Iterable[str]) -> None:
         """Afterwards the document with this proof is stored.
 
         The `holders` (peer ids) are asked first, then connected peers, organisations before
-        strangers. Fault `document-unavailable` if nobody gives it, `document-invalid` if it breaks
-        a rule of documents.
+        strangers; not those that let this node wait a moment ago. Fault `document-unavailable` if
+        nobody gives it, `document-invalid` if it breaks a rule of documents.
         """
         if assets.has_document(self._engine.db, proof):
             return
@@ -124,9 +129,18 @@ class DocumentExchange:
         connected = [peer.peer_id for peer in self._host.peers() if peer.connected]
         named = [each.peer_id for each in self._directory.everybody]
         known = [peer_id for peer_id in named if peer_id in connected]
-        asked = dict.fromkeys([*filter(None, holders), *known, *connected])
+        now = trio.current_time()
+        others = [peer for peer in (*known, *connected) if self._silent.get(peer, 0.0) <= now]
+        asked = dict.fromkeys([*filter(None, holders), *others])
         asked.pop(self._directory.own.peer_id, None)
         return list(asked)[:HOLDERS_MOST]
+
+    def _shun(self, peer_id: str) -> None:
+        """Silent peers would hold up every document that nobody named has: they get a pause."""
+        self._silent[peer_id] = trio.current_time() + SILENCE_S
+        self._silent.move_to_end(peer_id)
+        if len(self._silent) > SILENT_MOST:
+            self._silent.popitem(last=False)
 
     async def _draw(self, transfer: Transfer, peer_id: PeerId) -> None:
         """Afterwards the document is stored, or what this peer gives of it is in `transfer`.
@@ -156,6 +170,8 @@ class DocumentExchange:
             )
         except (Fault, RemoteProtocolError) as error:  # the host has counted what broke a rule
             log.debug("document not given", peer=peer_id, why=str(error))
+            if isinstance(error, PeerTimeout):
+                self._shun(peer_id)
             return None
         answer = codec.decode(data, DocumentAnswer, limit=ANSWER_LIMIT)
         return answer if answer.total else None

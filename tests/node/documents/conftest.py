@@ -15,7 +15,7 @@ from node.directory import Directory, Organisation
 from node.document_exchange import DocumentExchange
 from node.engine import Engine
 from node.errors import Fault
-from node.host import PeerStatus
+from node.host import PeerStatus, PeerTimeout
 from node.keys import PeerKey
 from node.store import open_store
 from protocol import codec, documents
@@ -101,7 +101,7 @@ class ScriptedHost:
             if isinstance(answer, bytes):
                 return answer
             return codec.encode(answer)
-        raise Fault("peer-timeout", "no answer")
+        raise PeerTimeout(peer_id, "", timeout_s)
 
 
 @dataclass

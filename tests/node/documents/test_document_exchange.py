@@ -89,6 +89,23 @@ async def test_a_slow_holder_costs_one_deadline(
     assert trio.current_time() - started < 11
 
 
+async def test_silent_strangers_hold_up_one_document_and_not_the_next(
+    scene, autojump_clock, gives, make_document
+) -> None:
+    first, second = make_document("first"), make_document("second")
+    scene.host.holders = {f"silent-{number}": gives(first, pause_s=60) for number in range(5)}
+    with pytest.raises(Fault, match="no connected peer has"):
+        await scene.exchange.obtain(documents.proof_of(first), [])
+    scene.host.holders["late"] = gives(second)
+    started = trio.current_time()
+    await scene.exchange.obtain(documents.proof_of(second), [])
+    assert (scene.has(second), trio.current_time() - started) == (True, 0)
+    await trio.sleep(61)
+    scene.host.holders = {"silent-0": gives(first)}
+    await scene.exchange.obtain(documents.proof_of(first), [])
+    assert scene.has(first)
+
+
 async def test_organisations_are_asked_before_strangers(
     scene, autojump_clock, gives, make_document
 ) -> None:
@@ -157,6 +174,11 @@ async def test_a_document_that_breaks_a_rule_makes_its_asset_invalid(
     assert assets.find(scene.db, CDT).state == "invalid"
     with pytest.raises(Fault, match="breaks a rule"):
         await scene.exchange.obtain(proof, ["bank"])
+    other = b"\x02" * 32
+    scene.registered(other, proof)
+    with scene.engine.transaction() as tx:
+        scene.exchange.want(tx, other, proof)
+    assert assets.find(scene.db, other).state == "invalid"
     assert len(scene.host.asked) == 1  # it is not fetched again
     assert scene.host.reported == []  # the holder gave what was asked for
 
