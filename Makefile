@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CC ?= cc
 
-.PHONY: demo test test-long check format bench install install-dev lock clean
+.PHONY: demo test test-long fuzz check format bench install install-dev lock clean
 
 demo: install
 	$(BIN)/northbund demo
@@ -13,6 +13,11 @@ test: install-dev
 
 test-long: install-dev
 	$(BIN)/pytest -q -m slow --timeout 900
+
+# FUZZ_SECONDS=60 in all; inputs that fail are kept under build/fuzz.
+fuzz: install-dev
+	$(BIN)/pip install --quiet --require-hashes -r requirements-fuzz.lock
+	$(BIN)/python -m tests.fuzz
 
 check: install-dev
 	$(BIN)/ruff format --check .
@@ -61,6 +66,8 @@ lock:
 	  --generate-hashes --no-header --no-annotate -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra dev \
 	  --generate-hashes --no-header --no-annotate -o requirements-dev.lock
+	sed -n 's/^ *"\(atheris[^"]*\)".*/\1/p' pyproject.toml | uv pip compile - --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-fuzz.lock
 
 clean:
 	-test ! -x $(BIN)/northbund || $(BIN)/northbund demo --clean
