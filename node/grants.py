@@ -12,7 +12,7 @@ from node.errors import Fault
 from node.grant_records import KeptGrant
 from node.judging import Judging
 from node.signer import Signer
-from protocol import codec, typed_data
+from protocol import codec, terms_table, typed_data
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.ids import Account
 from protocol.messages import ContractAgreement, ContractRequest, GrantTerms
@@ -76,7 +76,7 @@ class Grants:
             market=self._chain.market,
             token=self._chain.token,
             decider=request.decider,
-            price=str(table.price),
+            price=terms_table.price_of(table).amount,
             unit=UNITS[table.price_unit],
             max_uses=request.uses,
             expiry=request.expires,

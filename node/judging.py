@@ -40,7 +40,8 @@ class Judging:
     def judge(self, request: ContractRequest, waived: Collection[str] = frozenset()) -> Judgement:
         """What this node's terms of today say of a new request.
 
-        `waived` are the operands that a person here has let pass for it. Fault if the child is
+        `waived` are the operands that a person here has let pass for it; those that the terms
+        do not refer to a person stay as they are. Fault if the child is
         not this node's own, or the parent is not confirmed here yet. RemoteProtocolError if the
         parent says nothing of the child or belongs to somebody else.
         """
@@ -53,7 +54,7 @@ class Judging:
             (*question.firm(terms), *_withdrawn(child), *self._revoked(request)),
             offer=nearest(terms, request, now=now, limits=limits),
             referable=lambda operand: terms_table.referable(table, operand),
-            waived=waived,
+            waived={each for each in waived if terms_table.referable(table, each)},
         )
 
     def judge_again(

@@ -68,7 +68,7 @@ class Request(Table, frozen=True, kw_only=True):
     threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     cohort: Annotated[int, msgspec.Meta(ge=1)]
     labels: Literal["seen-by-owners", "hidden"] = "hidden"
-    price: Annotated[int, msgspec.Meta(ge=0, lt=2**96)] = 0
+    price: Annotated[int, msgspec.Meta(ge=0)] = 0
     uses: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] = 1
     days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] = 1
     waived: tuple[str, ...] = ()
@@ -106,6 +106,11 @@ class Outcome:
     def failed(self) -> tuple[str, ...]:
         """The operands that failed, each once."""
         return tuple(dict.fromkeys(each.operand for each in self.judgement.failures))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What failed in sentences, each once: terms and floors may say the same."""
+        return tuple(dict.fromkeys(each.sentence for each in self.judgement.failures))
 
     @property
     def as_expected(self) -> bool:
@@ -183,12 +188,13 @@ class _Bench:
     def judge(self, asked: Request) -> Judgement:
         table, policy = self._policy(asked)
         question = self._question(asked)
+        waived = map(terms_policy.operand_of, asked.waived)
         return judged(
             (*question.said(policy), *alive(question.request, self.now)),
             question.firm(policy),
             offer=nearest(policy, question.request, now=self.now),
             referable=lambda operand: terms_table.referable(table, operand),
-            waived={terms_policy.operand_of(each) for each in asked.waived},
+            waived={each for each in waived if terms_table.referable(table, each)},
         )
 
     def _policy(self, asked: Request) -> tuple[TermsTable, Terms]:
@@ -238,6 +244,8 @@ class _Bench:
         )
 
     def _request(self, asked: Request) -> ContractRequest:
+        if asked.price >= 2**96:  # msgspec knows no bounds beyond 64 bits
+            raise RemoteProtocolError("price: the registry keeps none of 2^96 and more")
         return ContractRequest(
             process=bytes(32),
             child=bytes(32),
@@ -277,8 +285,9 @@ class _Bench:
             ) from None
 
 
-def plain(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
-    """The outcomes as JSON values, the reasons in sentences."""
+def plain(outcomes: Iterable[Outcome], config: Config) -> list[dict[str, Any]]:
+    """The outcomes as JSON values, the reasons in sentences with the organisations' names."""
+    names = {hexadecimal(each.account): each.name for each in config.organisations}
     return [
         {
             "example": each.example.name,
@@ -286,7 +295,7 @@ def plain(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
             "expected": each.example.expect,
             "verdict": each.judgement.verdict,
             "failed": [terms.describe(operand) for operand in each.failed],
-            "why": "; ".join(finding.sentence for finding in each.judgement.failures),
+            "why": terms.with_names("; ".join(each.reasons), names),
         }
         for each in outcomes
     ]

@@ -18,7 +18,7 @@ from node.errors import Fault
 from node.grant_records import KeptGrant
 from node.house import House
 from node.negotiation_records import Negotiation
-from protocol import narrowing
+from protocol import narrowing, terms
 from protocol.contract_request import facts_of, step_for
 from protocol.documents import Metadata
 from protocol.errors import RemoteProtocolError
@@ -52,11 +52,21 @@ def explain(house: House, process: bytes) -> dict[str, Any]:
     told: dict[str, Any] = {
         "state": known.state,
         "sentence": known.sentence,
-        "findings": _decoded(known),
+        "findings": _named(house, _decoded(known)),
     }
     if known.side == "provider":
-        told |= {"today": verdict(house.judging.judge_again(known.wanted))}
+        told |= {"today": _today(house, known.wanted)}
     return told
+
+
+def _today(house: House, request: ContractRequest) -> dict[str, Any]:
+    """The judgement of today; uses that a grant has given already are not asked again."""
+    granted = grant_records.latest(house.engine.db, request.child, request.parent)
+    judge = house.judging.judge_again if granted else house.judging.judge
+    try:
+        return verdict(house, judge(request))
+    except RemoteProtocolError as error:
+        raise Fault("composition-invalid", str(error)) from error
 
 
 def explain_edge(house: House, child: bytes, parent: bytes) -> dict[str, Any]:
@@ -70,7 +80,7 @@ def explain_edge(house: House, child: bytes, parent: bytes) -> dict[str, Any]:
     asset, _ = assets.confirmed(house.engine.db, child)
     if asset.owner != house.directory.own.account:
         located = forecast(house, child, parent)
-        return {"verdict": _foretold(located), "findings": _plain_located(located)}
+        return {"verdict": _foretold(located), "findings": _plain_located(house, located)}
     asked = next(
         (
             each
@@ -79,9 +89,9 @@ def explain_edge(house: House, child: bytes, parent: bytes) -> dict[str, Any]:
         ),
         None,
     )
-    _, terms = house.judging.terms_of_leaf(child)
-    request = asked.wanted if asked else _wish(house, terms, child, parent)
-    return verdict(house.judging.judge_again(request))
+    _, policy = house.judging.terms_of_leaf(child)
+    request = asked.wanted if asked else _wish(house, policy, child, parent)
+    return _today(house, request)
 
 
 def explain_algorithm(house: House, algorithm: bytes) -> dict[str, Any]:
@@ -91,7 +101,7 @@ def explain_algorithm(house: House, algorithm: bytes) -> dict[str, Any]:
         for child in assets.children(house.engine.db, algorithm)
         for each in forecast(house, child, algorithm)
     ]
-    return {"verdict": _foretold(tuple(located)), "findings": _plain_located(tuple(located))}
+    return {"verdict": _foretold(tuple(located)), "findings": _plain_located(house, tuple(located))}
 
 
 def forecast(house: House, child: bytes, parent: bytes) -> tuple[Located, ...]:
@@ -158,12 +168,12 @@ def _failures(house: House, kept: KeptGrant) -> tuple[str, ...]:
     return tuple(each.sentence for each in judgement.failures)
 
 
-def verdict(judgement: Judgement) -> dict[str, Any]:
+def verdict(house: House, judgement: Judgement) -> dict[str, Any]:
     """A judgement as JSON values."""
     counter = judgement.counter
     return {
         "verdict": judgement.verdict,
-        "findings": records.plain(judgement.findings),
+        "findings": _named(house, records.plain(judgement.findings)),
         "would_pass": None
         if counter is None
         else {
@@ -174,6 +184,14 @@ def verdict(judgement: Judgement) -> dict[str, Any]:
             "decider": counter.decider,
         },
     }
+
+
+def _named(house: House, findings: list[dict[str, object]]) -> list[dict[str, object]]:
+    names = {hexadecimal(account): name for name, account in house.directory.accounts.items()}
+    return [
+        finding | {key: terms.with_names(str(finding[key]), names) for key in ("asked", "allowed")}
+        for finding in findings
+    ]
 
 
 def _wish(house: House, policy: Terms, child: bytes, parent: bytes) -> ContractRequest:
@@ -209,8 +227,8 @@ def _foretold(located: tuple[Located, ...]) -> str:
     return "permit" if all(each.finding.passed for each in located) else "refuse"
 
 
-def _plain_located(located: tuple[Located, ...]) -> list[dict[str, object]]:
-    findings = records.plain(each.finding for each in located)
+def _plain_located(house: House, located: tuple[Located, ...]) -> list[dict[str, object]]:
+    findings = _named(house, records.plain(each.finding for each in located))
     return [
         {"asset": " > ".join(each.path)} | finding
         for each, finding in zip(located, findings, strict=True)

@@ -147,6 +147,13 @@ def describe(operand: str) -> str:
     return _NAMES.get(operand, operand)
 
 
+def with_names(told: str, names: Mapping[str, str]) -> str:
+    """The text with each account that has a name in `names` followed by it."""
+    for account, name in names.items():
+        told = told.replace(account, f"{account} ({name})")
+    return told
+
+
 def evaluate(terms: Terms, facts: Mapping[str, Scalar]) -> Decision:
     """One finding for each constraint of `terms`, and one for each required operand it lacks.
 

@@ -171,8 +171,9 @@ def _seconds(moment: str) -> int:
 
 
 def price_of(table: TermsTable) -> Price:
-    """What one use costs."""
-    return Price(amount=str(table.price), unit=table.price_unit)
+    """What one use costs: the highest of the prices that the table states."""
+    duties = (terms.amount(rule.value) for rule in table.duty)
+    return Price(amount=str(max([table.price, *duties])), unit=table.price_unit)
 
 
 def until(table: TermsTable, published_at: float) -> int:

@@ -44,7 +44,7 @@ def terms_test(
     config, own = _policy(context, policy)
     examples = policy_examples.read(table_from(file), str(file))
     outcomes = policy_examples.judge(examples, config, own, time.time(), str(file))
-    show(policy_examples.plain(outcomes), as_json=json)
+    show(policy_examples.plain(outcomes, config), as_json=json)
     wrong = [each.example.name for each in outcomes if not each.as_expected]
     if wrong:
         raise Fault(
