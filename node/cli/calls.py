@@ -65,6 +65,8 @@ def table_from(file: Path) -> dict[str, Any]:
         table = tomllib.loads(text) if file.suffix == ".toml" else json_format.loads(text)
     except OSError as error:
         raise Fault("input-invalid", f"{file} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise Fault("input-invalid", f"{file} nests tables too deep") from None
     except ValueError as error:  # of JSON, of TOML, of UTF-8
         raise Fault("input-invalid", f"{file} is neither TOML nor JSON: {error}") from None
     if not isinstance(table, dict):

@@ -9,6 +9,7 @@ MODULES = (
     "tests.bench.node",
     "tests.bench.chain",
     "tests.bench.gossip",
+    "tests.bench.terms",
     "tests.bench.demo",
 )
 RESULT = Path("build/bench.json")
