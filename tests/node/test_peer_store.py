@@ -202,7 +202,7 @@ async def test_an_announced_address_of_this_machine_is_not_dialled_from_elsewher
         nursery.start_soon(trio.serve_listeners, door, listeners)
         port = listeners[0].socket.getsockname()[1]
         async with open_host(bytes([2]) * 32, ANY, "test") as host:
-            host._dialling.settle([at(7)])
+            host.dialling.settle([at(7)])
             for address in (f"/ip4/127.0.0.1/tcp/{port}", f"/dns4/localhost/tcp/{port}"):
                 host.learn(PEER, [address], "announcement")
                 with pytest.raises(PeerUnreachable, match="not of this node's own network"):
@@ -239,7 +239,7 @@ async def test_a_ban_holds_after_a_restart(tmp_path: Path) -> None:
                 if start == 0:
                     for _ in range(6):
                         near.report(far.peer_id, "a wrong document")
-                assert near.admit(far.peer_id) == "a wrong document"
+                assert near.conduct.admit(far.peer_id) == "a wrong document"
             db.close()
 
 
