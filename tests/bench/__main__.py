@@ -10,6 +10,7 @@ MODULES = (
     "tests.bench.chain",
     "tests.bench.gossip",
     "tests.bench.terms",
+    "tests.bench.garbage",
     "tests.bench.demo",
 )
 RESULT = Path("build/bench.json")
