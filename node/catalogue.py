@@ -119,7 +119,7 @@ class Catalogue:
         """Afterwards nobody waits who can be judged by now. How many became news."""
         news = []
         for heard in self._waiting.everyone():
-            verdict = self._judge(heard)
+            verdict = self._judged_again(heard)
             if verdict == "news":
                 news.append(heard)
             if verdict != "waiting":
@@ -181,6 +181,14 @@ class Catalogue:
         if known is None and self._has_too_many(said.owner):
             return "refused"
         return "news"
+
+    def _judged_again(self, heard: Heard) -> Verdict:
+        """As `_judge`; a binding may have ended since, or be checked for the first time now."""
+        try:
+            return self._judge(heard)
+        except RemoteProtocolError as error:
+            log.debug("waiting announcement refused", why=str(error))
+            return "refused"
 
     def _has_too_many(self, owner: bytes) -> bool:
         return assets.unregistered(self._engine.db, owner) >= UNREGISTERED_MOST
