@@ -5,7 +5,7 @@ table: every write takes the next `change` number, so what a transaction did not
 seen, and rows are removed by `sweep` alone, which takes them out of the set too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlite_utils import Database
@@ -63,16 +63,20 @@ class Announcements:
 
     def entries(self) -> EntrySet:
         """The entries of all that is kept. Not for use within a transaction."""
+        if self._followed == 0:
+            self._entries = EntrySet(self._changed())
+        else:
+            for entry in self._changed():
+                self._entries.replace(entry)
+        return self._entries
+
+    def _changed(self) -> Iterator[bytes]:
         rows = self._engine.db.execute(
             "SELECT change, entry FROM announcements WHERE change > ?", [self._followed]
-        ).fetchall()
-        if self._followed == 0:
-            self._entries = EntrySet(entry for _, entry in rows)
-        else:
-            for _, entry in rows:
-                self._entries.replace(entry)
-        self._followed = max((change for change, _ in rows), default=self._followed)
-        return self._entries
+        )
+        for change, entry in rows:  # of 100,000 a list would take more room than the set
+            self._followed = max(self._followed, change)
+            yield entry
 
     def is_news(self, heard: Heard) -> bool:
         """True if nothing as new is held of this author about this asset."""

@@ -9,6 +9,7 @@ MODULES = (
     "tests.bench.node",
     "tests.bench.chain",
     "tests.bench.gossip",
+    "tests.bench.reconcile",
     "tests.bench.terms",
     "tests.bench.garbage",
     "tests.bench.demo",
