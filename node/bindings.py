@@ -71,10 +71,15 @@ class Bindings:
                 return each
         return None
 
-    def every(self) -> list[Bound]:
-        """All that count now, by account."""
-        rows = self.db.execute("SELECT DISTINCT account FROM bindings ORDER BY account").fetchall()
-        return [each for (account,) in rows if (each := self.of_account(account)) is not None]
+    def accounts(self, after: bytes, limit: int) -> list[Account]:
+        """At most `limit` accounts above `after` that have ever bound a peer, in rising order."""
+        sql = "SELECT DISTINCT account FROM bindings WHERE account > ? ORDER BY account LIMIT ?"
+        return [Account(account) for (account,) in self.db.execute(sql, [after, limit]).fetchall()]
+
+    def has_ended(self, account: bytes) -> bool:
+        """True if the chain's newest word of this account is that no peer speaks for it."""
+        newest = first(self.db, Bound, "bindings WHERE account = ? AND source = 'chain'", [account])
+        return newest is not None and not newest.peer_id
 
     def latest_seq(self, account: bytes) -> int:
         """The highest `seq` that this account has used, as far as is known here."""

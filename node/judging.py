@@ -4,20 +4,22 @@ What decides is this node's own configuration of today, its own view of the chai
 installed code; never what the publisher of the algorithm says of itself.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+
+import msgspec
 
 from mpc import operations
 from node import assets, grant_records
 from node.assets import Asset
 from node.config import Config
 from node.directory import Directory
-from node.engine import Engine
+from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.grant_records import KeptGrant
 from protocol import privacy, terms_policy, terms_table
 from protocol.contract_request import facts_of, step_for
-from protocol.documents import Algorithm, Metadata, Step
+from protocol.documents import Algorithm, Step
 from protocol.errors import RemoteProtocolError
 from protocol.ids import from_hexadecimal, hexadecimal
 from protocol.judgement import Judgement, judged, nearest
@@ -36,6 +38,39 @@ class Judging:
         self._engine = engine
         self._directory = directory
         self._config = config
+
+    def adopt(self, tx: Transaction, config: Config) -> tuple[str, ...]:
+        """Afterwards the terms of `config` are in force for new requests, and nothing else of it.
+
+        Gives the names of the datasets and the compute asset whose terms are others now; datasets
+        that came or went since the start are left to the next start.
+        """
+        changed = []
+        datasets = []
+        for each in self._config.datasets:
+            new = next((other for other in config.datasets if other.name == each.name), each)
+            datasets.append(msgspec.structs.replace(each, terms=new.terms))
+            changed += [each.name] if new.terms != each.terms else []
+        compute = self._config.compute
+        if compute is not None and config.compute is not None:
+            changed += [compute.name] if config.compute.terms != compute.terms else []
+            compute = msgspec.structs.replace(compute, terms=config.compute.terms)
+        self._config = msgspec.structs.replace(
+            self._config, datasets=tuple(datasets), compute=compute
+        )
+        for name in changed:
+            tx.note("terms", name.encode(), "changed by the administrator")
+        return tuple(changed)
+
+    def dataset_terms(self, name: str) -> Mapping[str, object]:
+        """The table of terms of a dataset that is in force; Fault `dataset-unknown`."""
+        return self._config.dataset(name).terms
+
+    def compute_terms(self) -> Mapping[str, object]:
+        """The table of terms of the compute asset; Fault `terms-invalid` if there is none."""
+        if self._config.compute is None:
+            raise Fault("terms-invalid", "northbund.toml has no [compute] any more")
+        return self._config.compute.terms
 
     def judge(self, request: ContractRequest, waived: Collection[str] = frozenset()) -> Judgement:
         """What this node's terms of today say of a new request.
@@ -97,7 +132,7 @@ class Judging:
         if parent.owner != request.consumer or parent.proof != request.parent_proof:
             raise RemoteProtocolError("the parent is not the consumer's, or another document")
         algorithm, step = step_for(metadata, request.child)
-        committee = self.committee_of(metadata)
+        committee = self.committee_of(algorithm, metadata.children)
         if child.kind == "data" and step.parameters is None:
             raise RemoteProtocolError("the workflow states no parameters for this leaf")
         columns = own.schema.columns if own.schema else ()
@@ -138,10 +173,8 @@ class Judging:
         """Today's terms of one of this node's own assets, by its configuration."""
         dataset, published_at = self._published(asset.cdt)
         if asset.kind == "data":
-            return self.terms_from(self._config.dataset(dataset).terms, published_at, data=True)
-        if self._config.compute is None:
-            raise Fault("terms-invalid", "northbund.toml has no [compute] any more")
-        return self.terms_from(self._config.compute.terms, published_at, data=False)
+            return self.terms_from(self.dataset_terms(dataset), published_at, data=True)
+        return self.terms_from(self.compute_terms(), published_at, data=False)
 
     def terms_of_leaf(self, cdt: bytes) -> tuple[TermsTable, Terms]:
         """As `terms_of`, by the asset's id."""
@@ -172,16 +205,11 @@ class Judging:
         except terms_table.TermsTableError as error:
             raise Fault("terms-invalid", f"northbund.toml, {error}") from error
 
-    def committee_of(self, metadata: Metadata) -> privacy.Committee:
+    def committee_of(self, algorithm: Algorithm, children: Iterable[str]) -> privacy.Committee:
         """The pool and the contributors as operators of this node's own configuration."""
-        algorithm = metadata.algorithm
-        if algorithm is None:
-            raise RemoteProtocolError("the parent is no algorithm")
         return privacy.Committee(
             members=tuple(self._operator_of(cdt) for cdt in algorithm.pool),
-            contributors=tuple(
-                self._operator_of(cdt) for cdt in metadata.children if self._is_data(cdt)
-            ),
+            contributors=tuple(self._operator_of(cdt) for cdt in children if self._is_data(cdt)),
             recipient=self._directory.operator(from_hexadecimal(algorithm.recipient, 20)),
             threshold=algorithm.threshold,
             seats=algorithm.seats,

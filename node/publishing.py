@@ -102,7 +102,7 @@ class Publishing:
         )
 
         def draft(at: int) -> Metadata:
-            service = self._service(dataset.terms, at, data=True)
+            service = self._service(self._judging.dataset_terms(name), at, data=True)
             return self._metadata(
                 "data", name, dataset.description, at, services=(service,), schema=schema
             )
@@ -117,7 +117,7 @@ class Publishing:
             raise Fault("terms-invalid", "northbund.toml has no [compute] to publish")
 
         def draft(at: int) -> Metadata:
-            service = self._service(compute.terms, at, data=False)
+            service = self._service(self._judging.compute_terms(), at, data=False)
             return self._metadata(
                 "compute", compute.name, compute.description, at, services=(service,)
             )

@@ -12,9 +12,9 @@ import msgspec
 import rfc8785
 
 from protocol.codec import PeerIdText, Text
-from protocol.documents import Hex20, proof_of
+from protocol.documents import Hex20
 from protocol.errors import LocalProtocolError, RemoteProtocolError
-from protocol.ids import Account, Digest, hexadecimal
+from protocol.ids import Account, hexadecimal
 
 MAX_ORGANISATION_BYTES = 8_192
 MAX_ADDRESSES = 8
@@ -84,9 +84,7 @@ def parse(body: bytes) -> Organisation:
     return document
 
 
-def check(document: Organisation, account: Account, proof: Digest) -> None:
-    """RemoteProtocolError unless it is the document with this proof, of this account."""
-    if proof_of(canonical(document)) != proof:
-        raise RemoteProtocolError("the organisation's document does not hash to its address")
+def check(document: Organisation, account: Account) -> None:
+    """RemoteProtocolError unless the document is of this account."""
     if document.account != hexadecimal(account):
         raise RemoteProtocolError("the organisation's document is of another account")

@@ -58,6 +58,8 @@ def table(rooms: Rooms) -> list[Method]:
         Method("cdt_list", methods.find, Listed, "The catalogue, newest first", {"type": "data"}),
         Method("cdt_search", methods.find, Searched, "Assets by words", {"text": "credit"}),
         Method("cdt_show", methods.show, OfCdt, "One asset with its document and terms", cdt),
+        Method("cdt_withdraw", methods.withdraw, OfCdt, "Offer an own asset no more", cdt),
+        Method("cdt_offer", methods.offer, OfCdt, "Offer an own asset that was withdrawn", cdt),
         Method("cdt_tree", methods.tree, OfCdt, "What an asset is composed of", cdt),
     ]
 
@@ -105,6 +107,16 @@ class MarketMethods:
     async def tree(self, given: OfCdt) -> dict[str, Any]:
         """The asset with its children, theirs, and so on."""
         return self._branch(self._asset(given.cdt))
+
+    async def withdraw(self, given: OfCdt) -> dict[str, Any]:
+        """Everybody is told; nothing new is granted, what was granted goes on."""
+        cdt = from_hexadecimal(given.cdt, 32)
+        return self._line(self._rooms.publishing.offer(cdt, withdrawn=True))
+
+    async def offer(self, given: OfCdt) -> dict[str, Any]:
+        """Everybody is told; requests are judged by the terms again."""
+        cdt = from_hexadecimal(given.cdt, 32)
+        return self._line(self._rooms.publishing.offer(cdt, withdrawn=False))
 
     def _branch(self, asset: Asset) -> dict[str, Any]:
         below = [assets.find(self._db, child) for child in asset.child_ids]

@@ -1,4 +1,4 @@
-"""Commands about the market: look through the catalogue, and at one asset."""
+"""Commands about the market: assets of everybody, and the organisations behind them."""
 
 from typing import Annotated, Any
 
@@ -91,6 +91,53 @@ def cdt_tree(context: typer.Context, cdt: CdtArgument, json: Json = False) -> No
     print_tree(result)
 
 
+@cdt.command("withdraw")
+def cdt_withdraw(context: typer.Context, cdt: CdtArgument, json: Json = False) -> None:
+    """Offer one of this node's assets no more; what was granted of it goes on."""
+    answer(context, "cdt_withdraw", json, cdt=cdt)
+
+
+@cdt.command("offer")
+def cdt_offer(context: typer.Context, cdt: CdtArgument, json: Json = False) -> None:
+    """Offer an asset again that was withdrawn."""
+    answer(context, "cdt_offer", json, cdt=cdt)
+
+
+def organisations(
+    context: typer.Context,
+    after: AfterOption = None,
+    limit: LimitOption = None,
+    json: Json = False,
+) -> None:
+    """Who is who: accounts, peers, and by what right each is known."""
+    _show_page(call(context, "organisation_list", after=after, limit=limit), json)
+
+
+def bind(
+    context: typer.Context,
+    valid_days: Annotated[
+        int | None, typer.Option(help="For how many days the binding is to hold (365).")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option(help="What the organisation says of itself.")
+    ] = None,
+    address: Annotated[
+        list[str] | None,
+        typer.Option(help="Where others find this node; repeatable. Else where it listens."),
+    ] = None,
+    end: Annotated[
+        bool, typer.Option("--end", help="End the binding: no peer speaks for the account.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Tell the chain which peer speaks for this account, and publish the organisation's record."""
+    if end:
+        answer(context, "organisation_end", json)
+        return
+    said = {"valid_days": valid_days, "description": description, "addresses": address or None}
+    answer(context, "organisation_publish", json, **said)
+
+
 def _filters(
     type_: str | None,
     owner: str | None,
@@ -105,10 +152,11 @@ def _filters(
 
 
 def _show_page(page: Any, as_json: bool) -> None:
-    if as_json or not isinstance(page, dict) or "assets" not in page:
+    names = {"assets", "organisations"} & set(page)
+    if as_json or not names:
         show(page, as_json=as_json)
         return
-    show(page["assets"], as_json=False)
+    show(page[names.pop()], as_json=False)
     if page.get("after"):
         typer.echo(f"there are more: add --after {page['after']}")
 
@@ -116,3 +164,5 @@ def _show_page(page: Any, as_json: bool) -> None:
 def add_to(app: typer.Typer) -> None:
     """`app` has these commands."""
     app.add_typer(cdt, name="cdt")
+    app.command()(organisations)
+    app.command()(bind)

@@ -124,6 +124,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"grants revoke {CDT} {CDT}", "grant_revoke", {"child": CDT, "parent": CDT}),
     ("grants revoke --failing", "grant_revoke_failing", {}),
     ("grants review", "grant_review", {}),
+    ("terms reload", "terms_reload", {}),
     (f"terms explain {CDT}", "terms_explain", {"request": CDT}),
     (f"terms explain {CDT} {CDT}", "terms_explain", {"request": CDT, "child": CDT}),
     (
@@ -190,6 +191,8 @@ def test_requests_that_are_long_come_from_a_file(
     (tmp_path / name).write_text(text)
     assert run(*command.split(), tmp_path / name, "--json")[0] == 0
     assert daemon.heard[0][1] == {"name": "x"}
+    assert run(*command.split(), tmp_path / name, "--check")[0] == 0
+    assert daemon.heard[1][1] == {"name": "x", "check_only": True}
 
 
 @pytest.mark.parametrize("text", [None, b"\xff", b"{", b"[1]"])
