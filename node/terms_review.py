@@ -20,9 +20,9 @@ from node.house import House
 from node.negotiation_records import Negotiation
 from protocol import narrowing, terms
 from protocol.contract_request import facts_of, step_for
-from protocol.documents import Metadata
+from protocol.documents import Algorithm, Metadata, Step
 from protocol.errors import RemoteProtocolError
-from protocol.ids import hexadecimal
+from protocol.ids import Account, from_hexadecimal, hexadecimal
 from protocol.judgement import Judgement, nearest
 from protocol.messages import ContractRequest
 from protocol.narrowing import Composed, Located
@@ -90,7 +90,9 @@ def explain_edge(house: House, child: bytes, parent: bytes) -> dict[str, Any]:
         None,
     )
     _, policy = house.judging.terms_of_leaf(child)
-    request = asked.wanted if asked else _wish(house, policy, child, parent)
+    top, _ = assets.confirmed(house.engine.db, parent)
+    wish = _wish(house, policy, child, parent, top.owner, top.proof)
+    request = asked.wanted if asked else wish
     return _today(house, request)
 
 
@@ -106,15 +108,38 @@ def explain_algorithm(house: House, algorithm: bytes) -> dict[str, Any]:
 
 def forecast(house: House, child: bytes, parent: bytes) -> tuple[Located, ...]:
     """A finding for each constraint that `child` and what is below it publish, of this edge."""
-    _, metadata = assets.confirmed(house.engine.db, parent)
-    tree = tree_of(house.engine.db, child)
+    asset, metadata = assets.confirmed(house.engine.db, parent)
     try:
         algorithm, step = step_for(metadata, child)
-        effective = narrowing.effective(tree)
     except RemoteProtocolError as error:
         raise Fault("composition-invalid", str(error)) from error
-    request = _wish(house, effective, child, parent)
-    committee = house.judging.committee_of(metadata)
+    return _foresee(house, asset.owner, algorithm, metadata.children, step)
+
+
+def refusals(
+    house: House, algorithm: Algorithm, children: tuple[str, ...]
+) -> list[dict[str, object]]:
+    """What published terms would refuse to an algorithm of this node's own, not published yet.
+
+    One finding for each constraint that fails, with the child and what below it says so.
+    """
+    own = house.directory.own.account
+    located = [
+        each
+        for step in algorithm.workflow
+        for each in _foresee(house, own, algorithm, children, step)
+        if not each.finding.passed
+    ]
+    return _plain_located(house, tuple(located))
+
+
+def _foresee(
+    house: House, consumer: Account, algorithm: Algorithm, children: tuple[str, ...], step: Step
+) -> tuple[Located, ...]:
+    child = from_hexadecimal(step.cdt, 32)
+    tree = tree_of(house.engine.db, child)
+    request = _wish(house, narrowing.effective(tree), child, bytes(32), consumer)
+    committee = house.judging.committee_of(algorithm, children)
     return narrowing.judge(tree, facts_of(request, algorithm, step, committee))
 
 
@@ -194,16 +219,22 @@ def _named(house: House, findings: list[dict[str, object]]) -> list[dict[str, ob
     ]
 
 
-def _wish(house: House, policy: Terms, child: bytes, parent: bytes) -> ContractRequest:
+def _wish(
+    house: House,
+    policy: Terms,
+    child: bytes,
+    parent: bytes,
+    consumer: Account,
+    proof: bytes = bytes(32),
+) -> ContractRequest:
     """A request that the terms would like as far as the algorithm leaves it open."""
-    asset, _ = assets.confirmed(house.engine.db, parent)
     now = house.engine.clock()
     plain = ContractRequest(
         process=bytes(32),
         child=child,
         parent=parent,
-        parent_proof=asset.proof,
-        consumer=asset.owner,
+        parent_proof=proof,
+        consumer=consumer,
         attester=bytes(20),
         decider=bytes(20),
         pay_amount="0",

@@ -156,7 +156,7 @@ def budget(house: House, dataset: str) -> dict[str, Any]:
     `rows` says how many rows have had how many numbers reserved, through any dataset and for
     any recipient; rows that were never in a session are not counted.
     """
-    terms = house.config.dataset(dataset).terms
+    terms = house.judging.dataset_terms(dataset)
     spendings = ledger.spendings(house.engine.db, dataset)
     most = terms_table.read(terms, data=True).numbers_per_row_max if terms else None
     return {

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from node import terms_review
 from node.api.rooms import Rooms
 from node.publishing import Published, algorithm_of
 from node.rpc import Method, Parameters
@@ -37,6 +38,7 @@ class Composition(Parameters, frozen=True):
     threshold: int = 1
     cohort_floor: Annotated[int, msgspec.Meta(ge=1)] = 1000
     labels: Literal["seen-by-owners", "hidden"] = "hidden"
+    check_only: bool = False
 
 
 def table(rooms: Rooms) -> list[Method]:
@@ -90,7 +92,11 @@ class AssetMethods:
         return _published(await self._rooms.publishing.publish_compute())
 
     async def compose(self, given: Composition) -> dict[str, Any]:
-        """An algorithm becomes a CDT; this node's own organisation receives its result."""
+        """An algorithm becomes a CDT; this node's own organisation receives its result.
+
+        What its children's published terms would refuse is told, child by child, and with
+        `check_only` nothing else happens: their owners may have others by now, or let it pass.
+        """
         house = self._rooms.house
         algorithm = algorithm_of(
             house.engine.db,
@@ -104,11 +110,13 @@ class AssetMethods:
             labels=given.labels,
         )
         children = tuple(each.cdt for each in given.children)
-        return _published(
-            await self._rooms.publishing.publish_algorithm(
-                given.name, given.description, algorithm, children
-            )
+        told = {"would_refuse": terms_review.refusals(house, algorithm, children)}
+        if given.check_only:
+            return told
+        published = await self._rooms.publishing.publish_algorithm(
+            given.name, given.description, algorithm, children
         )
+        return _published(published) | told
 
 
 def _published(published: Published) -> dict[str, Any]:

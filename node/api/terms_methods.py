@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from node import assets, negotiation_records, terms_review
+from node import assets, config, negotiation_records, terms_review
 from node.api.rooms import Rooms
 from node.errors import Fault
 from node.rpc import Method, Parameters
@@ -29,6 +29,11 @@ def table(rooms: Rooms) -> list[Method]:
             Asked,
             "Why terms permit or refuse a negotiation, an edge or a whole algorithm",
             {"request": EXAMPLE},
+        ),
+        Method(
+            "terms_reload",
+            methods.reload,
+            summary="Take the terms of northbund.toml into force for new requests",
         ),
         Method(
             "grant_review",
@@ -62,6 +67,19 @@ class TermsMethods:
             "negotiation-unknown",
             f"{given.request} is neither a negotiation nor an asset that is known here",
         )
+
+    async def reload(self, _: Parameters) -> dict[str, Any]:
+        """Whose terms have changed, and how many grants given today's terms would not give.
+
+        Everything else of northbund.toml waits for the next start. Fault `config-invalid`; then
+        nothing is changed.
+        """
+        house = self._rooms.house
+        found = config.load(house.folder.path).config
+        with house.engine.transaction() as tx:
+            changed = house.judging.adopt(tx, found)
+        failing = sum(not each.passes for each in terms_review.review(house))
+        return {"changed": list(changed), "failing_grants": failing}
 
     async def review(self, _: Parameters) -> list[dict[str, Any]]:
         """Each grant given that is alive; those that would not be given again say why."""

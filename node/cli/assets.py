@@ -41,9 +41,17 @@ def compute_publish(context: typer.Context, json: Json = False) -> None:
     answer(context, "compute_publish", json)
 
 
-def compose(context: typer.Context, file: FileArgument, json: Json = False) -> None:
+def compose(
+    context: typer.Context,
+    file: FileArgument,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only tell what the children's terms would refuse.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Compose an algorithm from the children, operations and pool that FILE names."""
-    answer(context, "algorithm_compose", json, **table_from(file))
+    asked = table_from(file) | ({"check_only": True} if check else {})
+    answer(context, "algorithm_compose", json, **asked)
 
 
 @grants.command("list")

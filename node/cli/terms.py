@@ -84,6 +84,12 @@ def terms_import(
     typer.echo(imported(table_from(file), str(file), data=not compute), nl=False)
 
 
+@terms.command("reload")
+def terms_reload(context: typer.Context, json: Json = False) -> None:
+    """Take changed terms of northbund.toml into force for new requests, without a restart."""
+    answer(context, "terms_reload", json)
+
+
 @grants.command("review")
 def grants_review(context: typer.Context, json: Json = False) -> None:
     """What today's terms would say of each grant that this node has given."""

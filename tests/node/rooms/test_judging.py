@@ -311,3 +311,52 @@ async def test_an_edge_that_the_algorithm_does_not_have_is_told(
         await methods.explain(Asked(request=hexadecimal(ALGORITHM), child=hexadecimal(stranger)))
     with pytest.raises(RemoteProtocolError):
         c.judging.judge(request_for(nodes, B))
+
+
+async def test_a_policy_that_is_reloaded_holds_for_new_requests_at_once(
+    nodes: Any, autojump_clock: object, tmp_path: Path
+) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    b = nodes["bank-b"]
+    grant_everything(nodes, "bank-b")
+    kept = b.grants.require_alive(B, ALGORITHM)
+    assert b.judging.judge(request_for(nodes, B)).verdict == "permit"
+    stricter = judging_of(b, nodes, tmp_path, purposes=["audit"])
+    with b.engine.transaction() as tx:
+        assert b.judging.adopt(tx, stricter._config) == ("facts",)
+        assert b.judging.adopt(tx, stricter._config) == ()
+    assert b.judging.dataset_terms("facts")["purposes"] == ["audit"]
+    assert verdict_of(nodes, b.judging) == ("refuse", [terms.PURPOSE])
+    assert b.judging.judge_given(request_for(nodes, B), kept).verdict == "permit"
+    house = SimpleNamespace(engine=b.engine, directory=b.directory, judging=b.judging)
+    assert [each.passes for each in terms_review.review(house)] == [False, True]
+
+
+async def test_only_terms_are_reloaded(nodes: Any, autojump_clock: object, tmp_path: Path) -> None:
+    b = nodes["bank-b"]
+    other = msgspec.structs.replace(
+        b.config, name="somebody-else", datasets=(), compute=None, organisations=()
+    )
+    with b.engine.transaction() as tx:
+        assert b.judging.adopt(tx, other) == ()
+    assert b.judging.dataset_terms("facts") == b.config.dataset("facts").terms
+    assert b.judging.compute_terms() == b.config.compute.terms
+
+
+async def test_a_composer_is_told_before_publishing_which_children_would_refuse(
+    nodes: Any, autojump_clock: object
+) -> None:
+    parent = algorithm(nodes, width=3, epochs=1)
+    everybody_knows(nodes, parent)
+    schema = {"schema": metadata_schema()}
+    for owner, width in (("bank-a", 9), ("bank-b", 2)):
+        publish(nodes, DATA[owner], owner, owner, services=(service(nodes, width),), **schema)
+    c = nodes["fintech-c"]
+    house = SimpleNamespace(engine=c.engine, directory=c.directory, judging=c.judging)
+    told = terms_review.refusals(house, parent.algorithm, parent.children)
+    of_data = [each for each in told if not str(each["asset"]).startswith("compute")]
+    assert [(each["asset"], each["what"], each["allowed"]) for each in of_data] == [
+        ("bank-b", "parameter width", "at most 2")
+    ]
+    silent = {each["asset"] for each in told} - {"bank-b"}
+    assert silent == {"compute-bank-a", "compute-bank-b", "compute-regulator-d"}
