@@ -47,8 +47,9 @@ from protocol.negotiation_consumer import (
 
 SPEAK = "negotiate"
 ANSWER_TIMEOUT_S = 10.0
-POLL_S = 30.0
-"""How often a request is repeated that waits for a person, in case the person's word is lost."""
+POLL_S = 300.0
+"""How often a request is repeated that waits for a person: the person's word comes unasked, and
+this is for the case that it is lost."""
 SLOW_S = 600.0
 SLOW_AFTER = 10
 """After so many attempts the end of a process is told to a silent peer only every SLOW_S."""

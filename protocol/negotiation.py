@@ -31,6 +31,8 @@ ANSWER_S = 120.0
 """How long the consumer waits for a node that does not answer."""
 WAIT_MOST_S = 30 * 86_400.0
 """How long it waits at most for the person at the other side, whatever that side says."""
+APART_S = 600.0
+"""How far apart two clocks may be: so long after the last expiry a withdrawal is still repeated."""
 CONFIRM_S = 7 * 86_400.0
 """How long after the grant's expiry a consumer still asks how the process ended."""
 

@@ -17,6 +17,7 @@ from protocol.messages import (
 )
 from protocol.negotiation import (
     ANSWER_S,
+    APART_S,
     CONFIRM_S,
     NEGOTIATION,
     WAIT_MOST_S,
@@ -73,7 +74,7 @@ def speech(process: Process, now: float) -> Speech | None:
             return Speech.ACCEPTANCE
         case State.VERIFIED:
             return Speech.VERIFICATION
-        case State.TERMINATED if not process.told and now < process.not_after:
+        case State.TERMINATED if not process.told and now < process.not_after + APART_S:
             return Speech.WITHDRAWAL
     return None
 

@@ -62,10 +62,11 @@ def acted(process: Process, action: Action, now: float) -> Transition:
             expiry = action.expiry
             return process.after(Event.AGREE, deadline=expiry, not_after=expiry), ()
         case Offer():
-            deadline, number = now + action.valid_s, process.offer + 1
-            return process.after(Event.OFFER, deadline=deadline, offer=number), ()
+            deadline = min(now + action.valid_s, process.not_after)
+            return process.after(Event.OFFER, deadline=deadline, offer=process.offer + 1), ()
         case Refer():
-            return process.after(Event.REFER, deadline=action.until), ()
+            deadline = min(action.until, process.not_after)
+            return process.after(Event.REFER, deadline=deadline), ()
         case Refuse():
             return process.after(Event.TERMINATE), ()
         case Due():
