@@ -5,12 +5,14 @@ stalls or lies as it likes. What must hold: its bytes may end its stream, its co
 standing, never the process, and never a slot that others need. Noise authenticates the peer id;
 nothing else that a peer says is believed here.
 
-Each defence names its fault, and tests/node/test_libp2p_faults.py shows it against the stock
+What is wrong in the library's own modules is mended in node.libp2p_mending, who gets in and how
+much they hold is decided in node.libp2p_admitting, and a host is built, and spoken to, here. Each
+defence names its fault, and tests/node/test_libp2p_faults.py shows it against the stock
 library, so that the day upstream mends one its shim goes:
 
-B1  an exception in any stream handler kills the host           `_contain_streams`
-B2  a bad key or a raising validator kills gossip               `SafePubsub`, `_contain_tasks`
-B3  250 connections, and no peer can connect any more           `_Inbound`
+B1  an exception in any stream handler kills the host           `contain_streams`
+B2  a bad key or a raising validator kills gossip               `SafePubsub`, `contain_tasks`
+B3  250 connections, and no peer can connect any more           `Inbound`
 B4  async validators run twice and deliver twice                `set_topic_validator(..., False)`
 B5  sequence numbers restart from whole seconds                 `pubsub.counter`
 B6  plaintext is accepted                                       `sec_opt`
@@ -33,117 +35,68 @@ B24 the cache of seen messages leaves a thread behind           `open_guard`
 B25 every read, of one byte too, sends a window update          `_release_window`
 B26 every gossip frame carries a record that is signed anew     `_Records`
 B27 addresses that peers claim are dialled unasked              `_build`
-
-Logs: the library writes through `libp2p.*` loggers that do not propagate and have no handler, so
-its warnings would reach stderr as bare text, and a peer can cause them at will. They are rewritten
-as debug events of the logger `libp2p`, at most `LIBRARY_LINES_PER_MINUTE` of them; what matters to
-an operator is logged by node.host in our own words.
 """
 
-import logging
 import secrets
-import socket
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import node.libp2p_loading  # noqa: F401  before libp2p, which it loads
 
 # isort: split
-import libp2p.network.swarm as swarm_module
-import libp2p.protocol_muxer.multiselect_communicator as communicator_module
-import libp2p.pubsub.gossipsub as gossipsub_module
-import libp2p.pubsub.pubsub as pubsub_module
-import libp2p.transport.tcp.tcp as tcp_module
 import trio
 from libp2p import new_host
 from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.exceptions import ParseError
 from libp2p.host.ping import ID as PING_PROTOCOL
 from libp2p.network.config import ConnectionConfig, RetryConfig
-from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
-from libp2p.pubsub import rpc_queue
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
-from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.security.pnet.protector import new_protected_conn
-from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, Yamux, YamuxStream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
+from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import background_trio_service
-from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
-from node.admission import Admission, origin
+from node.admission import Admission
+from node.libp2p_admitting import (
+    CONNECTION_BUFFER_LIMIT,
+    EVERYBODY,
+    Inbound,
+    Limits,
+    Watcher,
+    admit_by_peer,
+    contain_streams,
+    is_open,
+    quietly,
+)
+from node.libp2p_mending import SafePubsub, contain_tasks, mend_library
 from node.log import get_logger
-from node.standing import ByteRate
 from node.streams import StreamBroken, read_exactly, reset
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 
+__all__ = [
+    "CONNECTION_BUFFER_LIMIT",
+    "EVERYBODY",
+    "Guard",
+    "GuardedStream",
+    "Limits",
+    "Watcher",
+    "open_guard",
+]
+
 log = get_logger("node.libp2p")
 
-LIBRARY_LINES_PER_MINUTE = 30
-NEGOTIATION_LINE_LIMIT = 1_024
 PING_SIZE = 32
-RECORDS_LIMIT = 1_000
-EVERYBODY = Admission()
-CONNECTION_BUFFER_LIMIT = 4 * 1_048_576
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one node grants to its peers, and how long it waits for them.
-
-    Counts are of things open at once; an address is an IPv4 address or an IPv6 /64, behind which
-    several organisations may stand. Of more than `connections_per_peer` the oldest is closed. The
-    bytes are what arrives, over all connections of one peer and of one address; what comes faster
-    waits in the peer's own buffers.
-    """
-
-    inbound_connections: int = 200
-    inbound_per_address: int = 64
-    handshakes_per_address: int = 16
-    connections_per_peer: int = 4
-    streams_per_peer: int = 64
-    handshake_timeout_s: float = 5.0
-    negotiation_timeout_s: int = 5
-    stop_timeout_s: float = 1.0
-    dial_timeout_s: float = 8.0
-    ping_interval_s: float = 5.0
-    ping_timeout_s: float = 5.0
-    bytes_per_second_per_peer: float = 32 * 1_048_576
-    bytes_per_second_per_address: float = 64 * 1_048_576
-    gossip_limit: int = 65_536
-    heartbeat_interval_s: float = 1.0
-
-
-class Watcher(Protocol):
-    """Who decides about peers, given by base58 id. None of the methods may raise or block."""
-
-    def admit(self, peer_id: str) -> str | None:
-        """Why a connection with the peer is refused, or None if it is welcome."""
-
-    def connected(self, peer_id: str) -> None:
-        """The peer has an open connection, and had none just before."""
-
-    def disconnected(self, peer_id: str) -> None:
-        """The peer has no open connection any more."""
-
-    def misbehaved(self, peer_id: str, error: Exception) -> None:
-        """One of the peer's streams ended in `error`."""
 
 
 class GuardedStream:
@@ -172,259 +125,13 @@ class GuardedStream:
         await self._do(self.inner.close())
 
     async def reset(self) -> None:
-        await _quietly(self.inner.reset)
+        await quietly(self.inner.reset)
 
     async def _do(self, action: Awaitable[None]) -> None:
         try:
             await action
         except Exception as error:
             raise StreamBroken(repr(error)) from error
-
-
-async def _quietly(action: Callable[[], Awaitable[None]], timeout_s: float = 1.0) -> None:
-    with trio.move_on_after(timeout_s) as scope:
-        scope.shield = True
-        try:
-            await action()
-        except Exception as error:  # noqa: BLE001  what is thrown away may break as it likes
-            log.debug("clean-up failed", error=repr(error))
-
-
-class _LibraryLog(logging.Handler):
-    """Rewrites the library's warnings as a bounded number of debug events."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._minute = 0
-        self._lines = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        minute = int(time.monotonic() // 60)
-        if minute != self._minute:
-            self._minute, self._lines = minute, 0
-        self._lines += 1
-        if self._lines <= LIBRARY_LINES_PER_MINUTE:
-            log.debug("library", logger=record.name, said=record.getMessage()[:500])
-
-
-def _quiet_logs() -> None:
-    library = logging.getLogger("libp2p")
-    for handler in list(library.handlers):
-        library.removeHandler(handler)
-    library.addHandler(_LibraryLog())
-    library.setLevel(logging.WARNING)
-    library.propagate = False
-    # B21: this module calls logging.debug(), which gives the root logger a handler on stderr.
-    module: Any = swarm_connection
-    module.logging = logging.getLogger("libp2p.swarm_connection")
-
-
-def _claim_port_alone(sock: Any) -> None:
-    """B7. Only hole punching needs SO_REUSEPORT, and nothing here punches holes."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-
-async def _read_short_line(reader: Any) -> bytes:
-    """B22: the library reads a protocol name of any length, before it knows who sends it."""
-    line = await read_varint_prefixed_bytes_limited(reader, NEGOTIATION_LINE_LIMIT)
-    if not line.endswith(b"\n"):
-        raise ParseError("a protocol name must end with a line feed")
-    return line[:-1]
-
-
-@cache
-def mend_library() -> None:
-    """The defences that only module globals allow are in place; a second call changes nothing."""
-    _Records()
-    yamux_stream: Any = YamuxStream
-    yamux_stream._auto_tune_and_send_window_update = _release_window
-    _quiet_logs()
-    swarm_module._HAPPY_EYEBALLS_DELAY = 0.0  # B12
-    tcp_module._set_reuse_flags = _claim_port_alone
-    communicator: Any = communicator_module
-    communicator.read_delim = _read_short_line
-    pubsub_module.SUBSCRIPTION_CHANNEL_SIZE = 4_096  # B10
-    rpc_queue.RpcQueue.__init__.__defaults__ = (1_024, rpc_queue.DefaultMaxMessageSize)  # B10
-
-
-def _watch_buffers(muxed: Any) -> None:
-    """B19: a connection that holds more unread bytes than the limit is closed.
-
-    The library only warns when a peer writes past the window that it was given, so without this
-    one peer can fill the memory through a stream that nobody reads. TooSlowError is what the
-    library's reading loop takes as the order to close the connection. A subclass of Yamux would
-    be plainer, but the library makes its own class whatever it is configured with. Here it is
-    noted, too, when the peer was heard last, for B14.
-    """
-    inner = muxed._read_data_body
-    muxed.heard_at = trio.current_time()
-
-    async def read_data_body(length: int) -> bytes:
-        muxed.heard_at = trio.current_time()
-        held = sum(len(buffer) for buffer in muxed.stream_buffers.values())
-        if held + length > CONNECTION_BUFFER_LIMIT:
-            raise trio.TooSlowError(f"{held} unread bytes")
-        return bytes(await inner(length))
-
-    muxed._read_data_body = read_data_body
-
-
-def _pace(muxed: Any, wait_s: Callable[[int], float]) -> None:
-    """Every byte that arrives, headers too, is paid for by waiting before the next is read."""
-    secured = muxed.secured_conn
-    inner = secured.read
-
-    async def read(most: int | None = None) -> bytes:
-        data = bytes(await inner(most))
-        pause_s = wait_s(len(data))
-        if pause_s > 0:
-            await trio.sleep(pause_s)
-        return data
-
-    secured.read = read
-
-
-async def _release_window(stream: Any, *, bytes_read: int = 0) -> None:
-    """B25: the library sends a window update for every read, of which some are of one byte.
-
-    Now one goes out for each half window that was read. The window no longer grows: 256 KiB a
-    round trip is plenty for what nodes say to each other, and bounds what they hold.
-    """
-    stream._pending_recv_release += bytes_read
-    released = stream._pending_recv_release
-    if released >= DEFAULT_WINDOW_SIZE // 2:
-        stream._pending_recv_release = 0
-        stream.recv_window += released
-        await stream.send_window_update(released)
-
-
-class _Records:
-    """B26: the library makes, sends and verifies a signed record of addresses with each frame.
-
-    Nothing here uses them, but peers of the library refuse frames without; so a host's own is
-    made once it listens, and a peer's is verified when it changes.
-    """
-
-    def __init__(self) -> None:
-        library: Any = pubsub_module
-        self._make = library.env_to_send_in_RPC
-        self._verify = library.maybe_consume_signed_record
-        self._own: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
-        self._verified: WeakKeyDictionary[Any, dict[Any, bytes]] = WeakKeyDictionary()
-        for module in (pubsub_module, gossipsub_module):
-            patched: Any = module
-            patched.env_to_send_in_RPC = self.own
-            patched.maybe_consume_signed_record = self.verified
-
-    def own(self, host: Any) -> tuple[bytes, bool]:
-        record = self._own.get(host)
-        if record is not None:
-            return record, False
-        record, fresh = self._make(host)
-        if host.get_network().listeners:
-            self._own[host] = record
-        return record, fresh
-
-    def verified(self, message: Any, host: Any, peer: Any) -> bool:
-        of_peers = self._verified.setdefault(host, {})
-        if of_peers.get(peer) == message.senderRecord:
-            return True
-        accepted = bool(self._verify(message, host, peer))
-        if accepted:
-            if len(of_peers) >= RECORDS_LIMIT:
-                of_peers.clear()
-            of_peers[peer] = message.senderRecord
-        return accepted
-
-
-class SafePubsub(Pubsub):
-    """B2: what a peer sends ends at most its own message."""
-
-    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        if msg_forwarder == self.my_id:
-            await super().push_msg(msg_forwarder, msg)
-            return
-        try:
-            await super().push_msg(msg_forwarder, msg)
-        except Exception as error:  # noqa: BLE001  the boundary at which gossip is dropped
-            log.debug("gossip dropped", forwarder=str(msg_forwarder), error=repr(error))
-
-
-def _contain_tasks(manager: Any) -> None:
-    """An exception in a passing task of a library service no longer ends the service (B1, B2).
-
-    Daemon tasks, on which the service depends, still end it: without its heartbeat or its accept
-    loop a node would only seem to live.
-    """
-    inner = manager.run_task
-
-    def run_task(action: Any, *args: Any, daemon: bool = False, **options: Any) -> None:
-        async def contained(*args: Any) -> None:
-            try:
-                await action(*args)
-            except Exception as error:
-                if daemon:
-                    raise
-                log.debug("library task failed", task=repr(action), error=repr(error))
-
-        inner(contained, *args, daemon=daemon, **options)
-
-    manager.run_task = run_task
-
-
-def _contain_streams(host: Any, limits: Limits, watcher: Watcher) -> None:
-    """B1, and a cap on the inbound streams of each peer. Every inbound stream passes here."""
-    inner = host._swarm_stream_handler
-    open_streams: Counter[str] = Counter()
-
-    async def guarded(stream: Any) -> None:
-        peer_id = str(stream.muxed_conn.peer_id)
-        if open_streams[peer_id] >= limits.streams_per_peer:
-            await _quietly(stream.reset)
-            watcher.misbehaved(peer_id, RemoteProtocolError("too many streams at once"))
-            return
-        open_streams[peer_id] += 1
-        try:
-            await inner(stream)
-        except Exception as error:  # noqa: BLE001  the boundary at which a stream ends
-            await _quietly(stream.reset)
-            watcher.misbehaved(peer_id, error)
-        finally:
-            open_streams[peer_id] -= 1
-            if not open_streams[peer_id]:
-                del open_streams[peer_id]
-
-    host.get_network().set_stream_handler(guarded)
-
-
-def _admit_by_peer(swarm: Any, limits: Limits, watcher: Watcher) -> None:
-    """The library has no gate by peer id. Every connection passes here before it is used."""
-    inner = swarm.add_conn
-    of_peers = ByteRate(limits.bytes_per_second_per_peer)
-    of_places = ByteRate(limits.bytes_per_second_per_address)
-
-    async def add_conn(muxed: Any, direction: str = "unknown") -> Any:
-        peer_id = str(muxed.peer_id)
-        reason = watcher.admit(peer_id)
-        if reason is not None:
-            await _quietly(muxed.secured_conn.close)
-            raise SwarmException(f"{peer_id} is refused: {reason}")
-        remote = muxed.get_remote_address()
-
-        def wait_s(size: int) -> float:
-            now = trio.current_time()
-            wait = of_peers.wait_s(peer_id, size, now)
-            return max(wait, of_places.wait_s(origin(remote[0]), size, now)) if remote else wait
-
-        _watch_buffers(muxed)
-        _pace(muxed, wait_s)
-        added = await inner(muxed, direction)
-        held = [each for each in swarm.get_connections(muxed.peer_id) if is_open(each)]
-        for oldest in held[: -limits.connections_per_peer]:
-            await _quietly(oldest.muxed_conn.secured_conn.close)
-        return added
-
-    swarm.add_conn = add_conn
 
 
 class _Circuit(RawConnection):
@@ -442,59 +149,6 @@ class _Circuit(RawConnection):
     def get_remote_address(self) -> tuple[str, int] | None:
         """None: the stream's own answer would be the relay's address."""
         return None
-
-
-class _Inbound:
-    """B3: an accept path whose slots live exactly as long as their connections.
-
-    Before a peer is known only its address is: one address holds at most
-    `handshakes_per_address` unfinished handshakes and `inbound_per_address` connections, so idle
-    sockets from one place cannot keep everyone else out for the length of a handshake timeout.
-    """
-
-    def __init__(self, swarm: Any, limits: Limits, admission: Admission) -> None:
-        self._swarm = swarm
-        self._limits = limits
-        self._admission = admission
-        self._handshakes: Counter[str] = Counter()
-        self._connections: Counter[str] = Counter()
-        swarm._inbound_limiter = trio.CapacityLimiter(limits.inbound_connections)
-        swarm._do_handle_inbound_connection = self._handle
-
-    async def _handle(self, connection: Any, listener: Any, _event: Any) -> None:
-        remote = connection.get_remote_address()
-        address = remote[0] if remote else ""
-        place = origin(address)
-        try:
-            if self._admission.refuse_address(address) is None and self._has_room(place):
-                await self._hold(RawConnection(connection, False), listener, place)
-        except Exception as error:  # noqa: BLE001  the boundary at which a connection ends
-            log.debug("inbound connection ended", address=address, error=repr(error))
-        finally:
-            await _quietly(connection.close)
-
-    def _has_room(self, place: str) -> bool:
-        return (
-            self._handshakes[place] < self._limits.handshakes_per_address
-            and self._connections[place] < self._limits.inbound_per_address
-        )
-
-    async def _hold(self, raw: Any, listener: Any, place: str) -> None:
-        with _counted(self._connections, place):
-            with _counted(self._handshakes, place):
-                muxed = await self._swarm.upgrade_inbound_raw_conn(raw, listener)
-            await muxed.event_closed.wait()
-
-
-@contextmanager
-def _counted(counter: Counter[str], key: str) -> Iterator[None]:
-    counter[key] += 1
-    try:
-        yield
-    finally:
-        counter[key] -= 1
-        if not counter[key]:
-            del counter[key]
 
 
 class _Changes:
@@ -530,11 +184,6 @@ class _Changes:
     async def listen_close(self, _network: Any, _address: Any) -> None: ...
 
 
-def is_open(connection: Any) -> bool:
-    """Whether the connection is usable; the library lists it for a while after it broke."""
-    return not connection.is_closed and not connection.muxed_conn.event_shutting_down.is_set()
-
-
 class Guard:
     """A libp2p host and its gossip, behind the defences of this module.
 
@@ -554,8 +203,8 @@ class Guard:
 
         The addresses that came up, without the peer id; none if none did (B8).
         """
-        _contain_streams(self._host, self._limits, watcher)
-        _admit_by_peer(self._swarm, self._limits, watcher)
+        contain_streams(self._host, self._limits, watcher)
+        admit_by_peer(self._swarm, self._limits, watcher)
         self._swarm.register_notifee(_Changes(self, watcher))
         await self._swarm.listen(*(Multiaddr(address) for address in addresses))
         return tuple(str(address) for address in self._host.get_transport_addrs())
@@ -603,7 +252,7 @@ class Guard:
         try:
             made = await self._swarm.upgrade_outbound_raw_conn(raw, ID.from_string(peer_id))
         except Exception as error:
-            await _quietly(stream.reset)
+            await quietly(stream.reset)
             raise StreamBroken(_root_cause(error)) from error
         made.muxed_conn.relay = relay
 
@@ -692,7 +341,7 @@ class Guard:
         stopped reading. The library's own reading loops then notice and clean up.
         """
         for connection in self._swarm.get_connections(ID.from_string(peer_id)):
-            await _quietly(connection.muxed_conn.secured_conn.close)
+            await quietly(connection.muxed_conn.secured_conn.close)
             with trio.move_on_after(self._limits.stop_timeout_s):
                 await connection.event_closed.wait()
 
@@ -810,13 +459,13 @@ async def open_guard(
     mend_library()
     host = _build(private_key, network_key, limits)
     swarm = host.get_network()
-    _Inbound(swarm, limits, admission)
+    Inbound(swarm, limits, admission)
     pubsub, router = _build_gossip(host, topic, limits)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(host.run([]))
-        _contain_tasks(swarm.manager)
+        contain_tasks(swarm.manager)
         for service in (pubsub, router):
-            _contain_tasks(await stack.enter_async_context(background_trio_service(service)))
+            contain_tasks(await stack.enter_async_context(background_trio_service(service)))
         await pubsub.wait_until_ready()
         try:
             yield Guard(host, pubsub, topic, limits)
@@ -832,8 +481,8 @@ async def _close(host: Any, limits: Limits) -> None:
         scope.shield = True
         async with trio.open_nursery() as nursery:
             for connection in swarm.get_connections():
-                nursery.start_soon(_quietly, connection.close, limits.stop_timeout_s)
+                nursery.start_soon(quietly, connection.close, limits.stop_timeout_s)
     for connection in swarm.get_connections():
-        await _quietly(connection.muxed_conn.secured_conn.close)
+        await quietly(connection.muxed_conn.secured_conn.close)
     swarm.connections.clear()
-    await _quietly(host.close, limits.stop_timeout_s)
+    await quietly(host.close, limits.stop_timeout_s)

@@ -43,7 +43,7 @@ from libp2p.transport.tcp import tcp as tcp_module
 from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from node import libp2p_guard
+from node import libp2p_mending
 from node.errors import Fault
 from node.host import Host, open_host
 from node.keys import PeerKey
@@ -472,8 +472,8 @@ async def test_b10_the_stock_router_loses_what_is_said_quickly() -> None:
 async def test_b11_b12_the_stock_library_waits() -> None:
     assert inspect.signature(GossipSub).parameters["heartbeat_interval"].default >= 60
     assert stock("libp2p.network.swarm")._HAPPY_EYEBALLS_DELAY >= 0.1
-    libp2p_guard.mend_library()
-    assert libp2p_guard.swarm_module._HAPPY_EYEBALLS_DELAY == 0
+    libp2p_mending.mend_library()
+    assert libp2p_mending.swarm_module._HAPPY_EYEBALLS_DELAY == 0
     async with open_guard(VICTIM, TOPIC, limits=Limits()) as guard:
         assert guard._pubsub.router.heartbeat_interval == 1
 
@@ -657,12 +657,12 @@ async def test_b20_the_second_address_is_tried_by_the_guarded_host_alone() -> No
 
 def test_b21_the_stock_connection_logs_through_the_root_logger() -> None:
     assert stock("libp2p.network.connection.swarm_connection").logging is logging
-    libp2p_guard.mend_library()
-    assert isinstance(libp2p_guard.swarm_connection.logging, logging.Logger)
+    libp2p_mending.mend_library()
+    assert isinstance(libp2p_mending.swarm_connection.logging, logging.Logger)
 
 
 def test_the_librarys_warnings_do_not_reach_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    libp2p_guard.mend_library()
+    libp2p_mending.mend_library()
     for _ in range(100):
         logging.getLogger("libp2p.network.swarm").error("a peer did something")
     assert capfd.readouterr().err.count("a peer did something") <= 60
@@ -687,7 +687,7 @@ async def test_b22_a_protocol_name_has_an_end() -> None:
     assert greedy.read_bytes > 2_000_000
     bounded = Endless()
     with pytest.raises(Exception, match="exceeds maximum"):
-        await libp2p_guard._read_short_line(bounded)
+        await libp2p_mending._read_short_line(bounded)
     assert bounded.read_bytes == 3
 
 
