@@ -6,7 +6,14 @@ hypothesis runs it in the tests, atheris under `make fuzz`. A decoder without a 
 
 from functools import cache
 
-from tests.fuzz import chain_targets, frame_targets, local_targets, text_targets, wire_targets
+from tests.fuzz import (
+    chain_targets,
+    frame_targets,
+    library_targets,
+    local_targets,
+    text_targets,
+    wire_targets,
+)
 from tests.fuzz.target import Target
 
 
@@ -19,6 +26,7 @@ def targets() -> dict[str, Target]:
         *text_targets.texts(),
         *frame_targets.frames(),
         *frame_targets.workers(),
+        *library_targets.library(),
         *chain_targets.chain_answers(),
         *local_targets.local(),
     ]

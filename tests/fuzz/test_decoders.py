@@ -46,7 +46,7 @@ def test_other_decoders(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
-@settings(quick, max_examples=800)
+@settings(quick, max_examples=250)
 @given(data=st.data())
 def test_every_decoder_for_longer(name: str, data: st.DataObject) -> None:
     TARGETS[name].feed(drawn(TARGETS[name], data))

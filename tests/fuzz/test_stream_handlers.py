@@ -90,7 +90,7 @@ def test_streams(live: LiveRooms, protocol: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", speech.PROTOCOLS)
 def test_streams_for_longer(live: LiveRooms, protocol: str) -> None:
-    @settings(quick, max_examples=2_000)
+    @settings(quick, max_examples=300)
     @given(st.data())
     def run(data: st.DataObject) -> None:
         check_protocol(live, protocol, data)
@@ -115,7 +115,7 @@ def test_gossip(live: LiveRooms) -> None:
 
 @pytest.mark.slow
 def test_gossip_for_longer(live: LiveRooms) -> None:
-    check_gossip(live, 3_000)
+    check_gossip(live, 600)
 
 
 @pytest.mark.parametrize("protocol", speech.PROTOCOLS)
