@@ -143,6 +143,29 @@ def neighbourhood(address: str) -> str:
     return ip.packed[: 2 if ip.version == 4 else 6].hex()
 
 
+def reachable(address: str) -> str | None:
+    """What others would dial for an `address` that is listened on; None if there is nothing.
+
+    For all of this machine's addresses (0.0.0.0, ::) that is the one from which it speaks to the
+    world. No packet is sent to find it out.
+    """
+    host, port = endpoint(address)
+    try:
+        if not ip_address(host).is_unspecified:
+            return address
+    except ValueError:
+        return address
+    six = ":" in host
+    family, far = (socket.AF_INET6, "2001:db8::1") if six else (socket.AF_INET, "192.0.2.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect((far, 9))
+            found = str(asked.getsockname()[0])
+        except OSError:
+            return None
+    return f"/ip{6 if six else 4}/{found}/tcp/{port}"
+
+
 def probe(address: str) -> None:
     """Fault with the system's own reason if `address` cannot be listened on.
 

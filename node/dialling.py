@@ -67,7 +67,7 @@ class Dialling:
         """This node listens on, or announces, the addresses `own`: they tell where it lives."""
         direct = [each for each in own if route(each).relay is None]
         named = [each for each in direct if each.split("/", 2)[1] in ("ip4", "ip6")]
-        self._home = frozenset(neighbourhood(each) for each in named)
+        self._home = frozenset(neighbourhood(each) for each in named) - {"unusable"}
 
     async def reach(self, peer_id: PeerId, *, look_up: bool = True) -> None:
         """The peer is connected; PeerUnreachable if no address led to it, looked up ones too."""

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from node.addresses import dialable, port_in_use, probe
+from node.addresses import dialable, port_in_use, probe, reachable
 from node.admission import Admission
 from node.conduct import PENALTY_PROTOCOL, Conduct
 from node.conversations import Conversations
@@ -55,7 +55,7 @@ class Host(Conversations):
         super().__init__(guard, nursery, table, dialling, conduct)
         self._store = store
         self._liveness = Liveness(guard, table, limits, conduct.cut)
-        self._announced: tuple[str, ...] = ()
+        self._told: tuple[str, ...] = ()
         self._circuits: dict[str, tuple[str, ...]] = {}
         self.listening: tuple[str, ...] = ()
 
@@ -66,8 +66,7 @@ class Host(Conversations):
         The announced addresses if the configuration names any, else those listened on; then
         those through relays that hold a reservation for this node.
         """
-        direct = self._announced or self.listening
-        return direct + tuple(each for of_one in self._circuits.values() for each in of_one)
+        return self._told + tuple(each for of_one in self._circuits.values() for each in of_one)
 
     @property
     def peer_id(self) -> PeerId:
@@ -163,8 +162,11 @@ class Host(Conversations):
         """This node listens, and others are told `announced`, or `listening` if there are none."""
         end = f"/p2p/{self.peer_id}"
         self.listening = tuple(each + end for each in listening)
-        self._announced = tuple(dialable(each, self.peer_id) + end for each in announced)
-        self._dialling.settle((*listening, *announced))
+        told = [dialable(each, self.peer_id) for each in announced]
+        found = [reachable(each) for each in listening]
+        told = told or [each for each in found if each is not None]
+        self._told = tuple(each + end for each in told)
+        self._dialling.settle((*listening, *told))
 
     async def watch(self) -> None:
         """Cuts off whoever falls silent, for as long as the host lives."""

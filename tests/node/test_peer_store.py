@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.addresses import dialable, neighbourhood, resolve, route, split_peer
+from node.addresses import dialable, neighbourhood, reachable, resolve, route, split_peer
 from node.errors import Fault
 from node.host import Host, PeerUnreachable, open_host
 from node.keys import PeerKey
@@ -156,6 +156,26 @@ def test_a_circuit_names_its_relay() -> None:
     assert split_peer(circuit + f"/p2p/{PEER}") == (PEER, circuit)
     with pytest.raises(Fault, match="does not end in"):
         split_peer(at(1))
+
+
+def test_a_wildcard_is_told_as_an_address_that_means_something() -> None:
+    assert reachable(at(1)) == at(1)
+    assert reachable("/dns4/node.example/tcp/1") == "/dns4/node.example/tcp/1"
+    told = reachable("/ip4/0.0.0.0/tcp/4001")
+    assert told is None or neighbourhood(told) != "unusable"
+
+
+async def test_a_kept_peer_that_moved_is_found_where_it_says_it_is_now() -> None:
+    async with (
+        open_host(bytes([1]) * 32, ANY, "test") as far,
+        open_host(bytes([2]) * 32, ANY, "test") as near,
+    ):
+        near.know(far.peer_id, ["/ip4/127.0.0.1/tcp/1"])
+        await trio.sleep(0.5)
+        near.learn(far.peer_id, far.addresses, "announcement")
+        with trio.fail_after(5):
+            while not near.guard.is_connected(far.peer_id):  # noqa: ASYNC110
+                await trio.sleep(0.02)
 
 
 async def test_names_are_resolved_before_they_are_judged() -> None:
