@@ -15,7 +15,7 @@ from protocol import codec, envelope
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
 from protocol.manifest import Roster, RowSet
-from protocol.messages import ManifestOffer, ManifestSignature, ManifestSigned
+from protocol.messages import MAX_CHECKED, ManifestOffer, ManifestSignature, ManifestSigned
 from protocol.peers import peer_key
 from protocol.task import SESSION, SessionEvent, SessionState
 
@@ -121,7 +121,7 @@ class Signing:
 
 def agreed(house: House, live: LiveSession, part: str) -> tuple[str, ...]:
     """What this node's yes to a part of the session rests on, kept as its decision."""
-    checked = tuple(each[:1024] for each in live.checked.get(part, ()))
+    checked = tuple(each[:1024] for each in live.checked.get(part, ())[:MAX_CHECKED])
     with house.engine.transaction() as tx:
         name = house.directory.own.name
         tx.note("session", live.session, "yes", by=name, part=part, checked=checked)

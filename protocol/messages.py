@@ -33,7 +33,8 @@ ATTESTATION_PROTOCOL = "/northbund/attestation/1"
 SESSION_PROTOCOL = "/northbund/session/1"
 REVOCATION_PROTOCOL = "/northbund/revocation/1"
 
-Checked = Annotated[tuple[Text, ...], msgspec.Meta(max_length=24)]
+MAX_CHECKED = 24
+Checked = Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_CHECKED)]
 """What a yes rests on: each rule that was checked, in plain words. A no names its rule too."""
 
 MAX_ANNOUNCEMENT_BYTES = 16_384

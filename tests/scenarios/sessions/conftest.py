@@ -1,9 +1,11 @@
 """Four real daemons and a chain on a part of the demo's data, driven by their JSON-RPC alone."""
 
 import csv
+import json
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -66,7 +68,7 @@ class Scene:
         self.network.make_folders(some, 1)
         plant(self.network["bank-a"].folder / "applicants.csv")
         making.configure(self.network.organisations, self.network.start_chain())
-        for name in NAMES:
+        for name in self.network.organisations:
             self.start(name, environment.get(name, {}))
         self.journey.meet()
 
@@ -120,6 +122,16 @@ class Scene:
         """The daemon is killed at once, without a word to anybody."""
         self.daemons[name].send_signal(signal.SIGKILL)
         self.daemons[name].wait()
+
+    def pass_time(self, seconds: int) -> None:
+        """The chain's clock jumps."""
+        deployment = json.loads((self.folder / "deployment.json").read_text("utf-8"))
+        for method, given in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": given})
+            request = urllib.request.Request(  # noqa: S310
+                deployment["url"], body.encode(), {"content-type": "application/json"}
+            )
+            urllib.request.urlopen(request, timeout=5).close()  # noqa: S310  the own anvil
 
     def reserved(self, name: str) -> int:
         """The most numbers that were reserved about one row of a bank."""

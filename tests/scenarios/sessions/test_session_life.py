@@ -1,10 +1,8 @@
 """Sessions of real daemons: the whole way, and every way to die in the middle of it."""
 
-import json
 import os
 import signal
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -122,8 +120,7 @@ def refused_after_completion(scene) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_a_silent_peer_and_a_revocation(staged) -> None:
-    """A peer that is stopped answers no proposal; an owner revokes while the rounds run."""
+def test_a_silent_peer_is_named(staged) -> None:
     with staged(epochs=4, batch_rows=16) as scene:
         scene.attested()
         scene.daemons["bank-b"].send_signal(signal.SIGSTOP)
@@ -132,15 +129,6 @@ def test_a_silent_peer_and_a_revocation(staged) -> None:
             everybody_knows(scene, session, ["fintech-c", "bank-a", "regulator-d"], "bank-b", 30)
         finally:
             scene.daemons["bank-b"].send_signal(signal.SIGCONT)
-        time.sleep(1)
-        session = scene.start_session()
-        scene.reaches("bank-b", session, "RUNNING")
-        data, algorithm = scene.journey.data["bank-b"], scene.journey.algorithm
-        scene.call("bank-b", "grant_revoke", child=data, parent=algorithm)
-        everybody_knows(scene, session, NAMES, "revoked", 8)
-        again = scene.start_session()
-        everybody_knows(scene, again, ["fintech-c"], "bank-b", 20)
-        assert "grant-unusable" in scene.show("fintech-c", again)["reason"]
 
 
 @pytest.mark.slow
@@ -158,19 +146,8 @@ def test_an_owner_is_paid_although_the_recipient_falls_silent(staged) -> None:
         assert scene.call("bank-b", "task_claim", task=task)["state"] == "CLAIMED"
         with pytest.raises(Fault, match="refuses"):
             scene.call("bank-b", "task_settle", task=task)  # the dispute window is still open
-        pass_time(scene, 100_000)
+        scene.pass_time(100_000)
         paid = scene.call("bank-b", "task_settle", task=task)["paid"]
         assert {each["owner"] for each in paid} == {"bank-a", "bank-b", "regulator-d"}
         for name in ("bank-a", "bank-b"):
             assert int(scene.call(name, "payment_withdraw")["withdrawn"]) > 0
-
-
-def pass_time(scene, seconds: int) -> None:
-    """The chain's clock jumps."""
-    deployment = json.loads((scene.folder / "deployment.json").read_text("utf-8"))
-    for method, given in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
-        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": given})
-        request = urllib.request.Request(  # noqa: S310
-            deployment["url"], body.encode(), {"content-type": "application/json"}
-        )
-        urllib.request.urlopen(request, timeout=5).close()  # noqa: S310  the test's own anvil
