@@ -194,16 +194,21 @@ class Judging:
         return str(row[0]), float(row[1])
 
     def terms_from(
-        self, table: Mapping[str, object], published_at: float, *, data: bool
+        self,
+        table: Mapping[str, object],
+        published_at: float,
+        *,
+        data: bool,
+        source: str = "northbund.toml",
     ) -> tuple[TermsTable, Terms]:
-        """The table and its constraints; Fault `terms-invalid` says what is wrong with it."""
+        """The table and its constraints; Fault `terms-invalid` says what is wrong in `source`."""
         try:
             read = terms_table.read(table, data=data)
             last = terms_table.until(read, published_at)
             build = terms_policy.for_data if data else terms_policy.for_compute
             return read, build(read, self._directory.accounts, last)
         except terms_table.TermsTableError as error:
-            raise Fault("terms-invalid", f"northbund.toml, {error}") from error
+            raise Fault("terms-invalid", f"{source}, {error}") from error
 
     def committee_of(self, algorithm: Algorithm, children: Iterable[str]) -> privacy.Committee:
         """The pool and the contributors as operators of this node's own configuration."""

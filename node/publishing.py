@@ -20,7 +20,7 @@ from chain import contracts, identities
 from chain.values import KINDS
 from mpc import operations
 from mpc.supervisor import open_worker
-from node import assets
+from node import assets, terms_review
 from node.announcing import Announcing
 from node.assets import Asset
 from node.chain_link import ChainLink
@@ -125,16 +125,25 @@ class Publishing:
         return await self._publish(draft, compute.name)
 
     async def publish_algorithm(
-        self, name: str, description: str, algorithm: Algorithm, children: tuple[str, ...]
+        self,
+        name: str,
+        description: str,
+        algorithm: Algorithm,
+        children: tuple[str, ...],
+        terms: Mapping[str, Any] | None = None,
     ) -> Published:
-        """Afterwards the algorithm is a confirmed CDT over these children. The same: the same."""
+        """Afterwards the algorithm is a confirmed CDT over these children. The same: the same.
+
+        `terms` is the table of the composer's own, on top of the children's. Fault
+        `composition-invalid` names the child that allows less than they promise.
+        """
         self._link.require()
         below = tuple(sorted(children))
 
         def draft(at: int) -> Metadata:
-            return self._metadata(
-                "algorithm", name, description, at, children=below, algorithm=algorithm
-            )
+            own = () if terms is None else (self._composers(terms, at),)
+            parts = {"children": below, "algorithm": algorithm, "services": own}
+            return self._metadata("algorithm", name, description, at, **parts)
 
         return await self._publish(draft, name)
 
@@ -192,11 +201,16 @@ class Publishing:
         read, terms = self._judging.terms_from(table, at, data=data)
         return Service(terms=terms, price=terms_table.price_of(read))
 
+    def _composers(self, table: Mapping[str, Any], at: int) -> Service:
+        read, terms = self._judging.terms_from(table, at, data=True, source="the composition")
+        return Service(terms=terms, price=terms_table.price_of(read))
+
     async def _publish(self, draft: Draft, name: str) -> Published:
         now = int(self._engine.clock())
         kind = draft(now).type
         at = self._published_before(draft, kind, name) or now
         metadata = draft(at)
+        terms_review.check_promise(self._engine.db, metadata)
         body = _canonical(metadata)
         proof = documents.proof_of(body)
         children = tuple(from_hexadecimal(child, 32) for child in metadata.children)

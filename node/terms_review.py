@@ -143,6 +143,25 @@ def _foresee(
     return narrowing.judge(tree, facts_of(request, algorithm, step, committee))
 
 
+def check_promise(db: Database, metadata: Metadata) -> None:
+    """Fault `composition-invalid` if a composite's own terms allow what something below does not.
+
+    The sentence names the child, the constraint and what both say.
+    """
+    own = published(metadata)
+    if own is None or not metadata.children:
+        return
+    below = tuple(tree_of(db, from_hexadecimal(child, 32)) for child in metadata.children)
+    located = narrowing.laxer(Composed(metadata.name, own, below))
+    if located:
+        told = "; ".join(
+            f"{' > '.join(each.path)}: {terms.describe(each.finding.operand)}: your terms allow "
+            f"{each.finding.asked}, and it allows {each.finding.allowed}"
+            for each in located
+        )
+        raise Fault("composition-invalid", f"your terms promise more than is below: {told}")
+
+
 def tree_of(db: Database, cdt: bytes) -> Composed:
     """The asset with everything below it and the terms that each publishes.
 

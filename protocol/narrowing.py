@@ -93,12 +93,25 @@ def laxer(asset: Composed) -> tuple[Located, ...]:
         return ()
     own = asset.terms
     return tuple(
-        Located(path, _laxer(own, each, forbids=forbids))
+        Located(path, finding)
         for child in asset.children
         for path, found in spoken(child, (asset.name,))
-        for each, forbids in _sides(found)
-        if not implied(own, each, forbids=forbids)
+        for finding in _promised(own, found)
     )
+
+
+def _promised(own: Terms, below: Terms) -> Iterator[Finding]:
+    for each, forbids in _sides(below):
+        if each.leftOperand not in _DONE_TO_EACH and not implied(own, each, forbids=forbids):
+            yield _laxer(own, each, forbids=forbids)
+    for name in terms.REQUIRED:
+        silent = name not in _DONE_TO_EACH and not operands.on(below, name)
+        if silent and operands.on(own, name) and operands.allows_some(own, name):
+            yield Finding(name, _said(own, name), "nothing", passed=False)
+
+
+_DONE_TO_EACH = (terms.OPERATION, terms.CODE)
+"""What is done to a composite is another thing than what is done to each of its children."""
 
 
 def implied(own: Terms, constraint: Constraint, *, forbids: bool = False) -> bool:

@@ -189,6 +189,11 @@ def is_possible(policy: Terms, name: str) -> bool:
     said = on(policy, name)
     if any(each.operator == "isAnyOf" and each.rightOperand == () for each in said):
         return True
+    return allows_some(policy, name)
+
+
+def allows_some(policy: Terms, name: str) -> bool:
+    """Whether some value of the operand fulfils all that `policy` says of it."""
     return any(allows(policy, name, value) for value in candidates(policy, name))
 
 

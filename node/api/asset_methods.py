@@ -27,7 +27,10 @@ class Child(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Composition(Parameters, frozen=True):
-    """An algorithm over children; those in `pool` are compute, the others data."""
+    """An algorithm over children; those in `pool` are compute, the others data.
+
+    `terms` is a table as in northbund.toml: what the composer allows on top of the children.
+    """
 
     name: str
     children: tuple[Child, ...]
@@ -38,6 +41,7 @@ class Composition(Parameters, frozen=True):
     threshold: int = 1
     cohort_floor: Annotated[int, msgspec.Meta(ge=1)] = 1000
     labels: Literal["seen-by-owners", "hidden"] = "hidden"
+    terms: dict[str, Any] | None = None
     check_only: bool = False
 
 
@@ -114,7 +118,7 @@ class AssetMethods:
         if given.check_only:
             return told
         published = await self._rooms.publishing.publish_algorithm(
-            given.name, given.description, algorithm, children
+            given.name, given.description, algorithm, children, given.terms
         )
         return _published(published) | told
 

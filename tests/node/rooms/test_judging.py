@@ -360,3 +360,29 @@ async def test_a_composer_is_told_before_publishing_which_children_would_refuse(
     ]
     silent = {each["asset"] for each in told} - {"bank-b"}
     assert silent == {"compute-bank-a", "compute-bank-b", "compute-regulator-d"}
+
+
+async def test_a_composer_that_promises_more_than_a_child_allows_is_told_which(
+    nodes: Any, autojump_clock: object
+) -> None:
+    parent = algorithm(nodes)
+    everybody_knows(nodes, parent)
+    schema = {"schema": metadata_schema()}
+    for owner, width in (("bank-a", 9), ("bank-b", 2)):
+        publish(nodes, DATA[owner], owner, owner, services=(service(nodes, width),), **schema)
+    db = nodes["fintech-c"].engine.db
+    below = tuple(hexadecimal(cdt) for cdt in sorted(DATA.values()))
+    plain = msgspec.structs.replace(parent, children=below)
+    terms_review.check_promise(db, plain)  # says nothing, so promises nothing
+    terms_review.check_promise(db, msgspec.structs.replace(plain, services=(service(nodes, 2),)))
+    greedy = msgspec.structs.replace(plain, services=(service(nodes, 4),))
+    with pytest.raises(Fault) as refused:
+        terms_review.check_promise(db, greedy)
+    assert refused.value.kind == "composition-invalid"
+    assert refused.value.sentence.endswith(
+        "risk > bank-b: parameter width: your terms allow at most 4, and it allows at most 2"
+    )
+    silent = hexadecimal(COMPUTE["bank-a"])
+    nobody = msgspec.structs.replace(plain, children=(silent,), services=(service(nodes, 2),))
+    with pytest.raises(Fault, match="compute-bank-a"):
+        terms_review.check_promise(db, nobody)
