@@ -12,6 +12,7 @@ MODULES = (
     "tests.bench.reconcile",
     "tests.bench.terms",
     "tests.bench.garbage",
+    "tests.bench.catalogue",
     "tests.bench.demo",
 )
 RESULT = Path("build/bench.json")
