@@ -5,11 +5,14 @@ import secrets
 import msgspec
 
 from mpc import operations
-from node import assets
+from node import assets, negotiation_records
+from node.negotiation_records import Negotiation
 from protocol.documents import Algorithm, Column, Metadata, Schema, Step
 from protocol.ids import hexadecimal
 from protocol.manifest import Parameters
 from protocol.messages import ContractRequest
+from protocol.negotiation import State
+from protocol.negotiation_consumer import Limits
 
 DATA = {"bank-a": b"\x01" * 32, "bank-b": b"\x02" * 32}
 COMPUTE = {"bank-a": b"\x03" * 32, "bank-b": b"\x04" * 32, "regulator-d": b"\x05" * 32}
@@ -115,3 +118,26 @@ def request_for(nodes, child: bytes, **changes: object) -> ContractRequest:
         expires=int(c.engine.clock()) + 3600,
     )
     return msgspec.structs.replace(plain, **changes)
+
+
+def limits(request: ContractRequest, **changes: object) -> Limits:
+    plain = Limits(
+        pay_most=request.pay_amount,
+        uses_least=request.uses,
+        expires_least=request.expires,
+        attesters=(request.attester,),
+        deciders=(request.decider,),
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+def seen(node, request: ContractRequest) -> Negotiation:
+    return negotiation_records.known(node.engine.db, request.process)
+
+
+async def reached(node, request: ContractRequest, *states: State, within_s: float = 300) -> None:
+    def there() -> bool:
+        found = negotiation_records.find(node.engine.db, request.process)
+        return found is not None and found.state in states
+
+    assert await node.engine.until(there, within_s), seen(node, request)
