@@ -16,6 +16,7 @@ import trio
 
 from node import assets
 from node.announcements import Announcements, Heard, of_asset, opened
+from node.announcing import ANNOUNCE
 from node.directory import Directory
 from node.document_exchange import DocumentExchange
 from node.engine import Engine, Transaction
@@ -37,6 +38,7 @@ AUTHOR_BURST = 120
 UNREGISTERED_MOST = 1_000
 SEEN_MOST = 8_192
 TAKEN_AT_ONCE = 32
+SAID_BEFORE_S = 5.0
 SWEEP_S = 300.0
 WAITING_S = 10.0
 
@@ -213,6 +215,9 @@ class Catalogue:
                     self._announcements.keep(tx, heard)
                     _hear(tx, said)
                     self._exchange.want(tx, said.cdt, said.proof)
+                    if peer_id_of(heard.author) == self._directory.own.peer_id:
+                        # Said before this database was lost: it is to be said anew, as newer.
+                        tx.owe(ANNOUNCE, said.cdt, after_s=SAID_BEFORE_S)
                     kept += 1
         for heard in found:
             said, author = heard.announcement, peer_id_of(heard.author)

@@ -1,12 +1,19 @@
 """Announcements are hints: who may say them, how often, and what makes an asset count."""
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 import trio
+from eth_account import Account as Accounts
 
-from node import assets
+from node import assets, waiting_room
+from node.announcements import Heard, opened
 from node.catalogue import AUTHOR_BURST
-from protocol import codec, documents, envelope
+from node.keys import PeerKey
+from node.waiting_room import WaitingRoom
+from protocol import codec, documents, envelope, typed_data
+from protocol.binding import Binding, bind_to, sign_as_peer
 from protocol.documents import Column, Metadata, Schema
 from protocol.ids import Account
 from protocol.messages import Announcement
@@ -151,3 +158,140 @@ async def test_assets_that_no_chain_knows_are_bounded(nodes, autojump_clock, mon
         if told[-1]:
             await c.catalogue.receive("forwarder", data)
     assert told == [True] * 3 + [False] * 2
+
+
+async def test_what_is_not_news_is_not_relayed(nodes, autojump_clock) -> None:
+    a, c = nodes["bank-a"], nodes["fintech-c"]
+    older, newer = signed(a, announcement(a, seq=1)), signed(a, announcement(a, seq=2))
+    assert c.catalogue.acceptable("forwarder", newer)
+    await c.catalogue.receive("forwarder", newer)
+    assert not c.catalogue.acceptable("another forwarder", newer)
+    assert not c.catalogue.acceptable("forwarder", older)
+
+
+async def test_a_high_number_of_one_author_silences_no_other(nodes, autojump_clock) -> None:
+    a, b, c = nodes["bank-a"], nodes["bank-b"], nodes["fintech-c"]
+    await c.catalogue.receive("x", signed(b, announcement(b, seq=2**53 - 1)))
+    await c.catalogue.take(
+        [signed(a, announcement(a, seq=1))],
+        [opened(signed(a, announcement(a, seq=1))).entry],
+    )
+    c.registered(CDT, a.account, document(a.key.peer_id))
+    assert c.catalogue.acceptable("x", signed(a, announcement(a, seq=2)))
+    assert not c.catalogue.acceptable("x", signed(b, announcement(b, seq=3)))
+
+
+async def test_an_asset_that_two_claim_waits_for_the_chain(nodes, autojump_clock) -> None:
+    a, b, c = nodes["bank-a"], nodes["bank-b"], nodes["fintech-c"]
+    thief, owner = signed(b, announcement(b)), signed(a, announcement(a))
+    assert c.catalogue.acceptable("x", thief)
+    await c.catalogue.receive("x", thief)
+    assert not c.catalogue.acceptable("x", owner)
+    assert c.catalogue.promote() == 0
+    c.registered(CDT, a.account, document(a.key.peer_id))
+    assert c.catalogue.promote() == 1
+    assert assets.find(c.engine.db, CDT).endpoint == a.key.peer_id
+    c.catalogue.sweep()
+    assert c.rooms.announcements.of(CDT, author(a)) is not None
+    assert c.rooms.announcements.of(CDT, author(b)) is None
+
+
+async def test_a_stranger_is_believed_once_its_binding_is_shown(nodes, autojump_clock) -> None:
+    a, c = nodes["bank-a"], nodes["fintech-c"]
+    local, key = Accounts.from_key(b"\x55" * 32), PeerKey(b"\x56" * 32)
+    account = Account(bytes.fromhex(local.address[2:]))
+    stranger = SimpleNamespace(account=account, key=key, engine=a.engine)
+    other = msgspec.structs.replace(announcement(stranger), cdt=b"\x02" * 32)
+    plain = signed(stranger, other)
+    assert not c.catalogue.acceptable("x", plain)  # it waits, and is not relayed
+    assert c.catalogue.promote() == 0
+    c.registered(CDT, account, document(key.peer_id))  # an account that paid for an asset
+    binding = bound(local, key, account, int(c.engine.clock()) + 9_000)
+    with_it = signed(stranger, announcement(stranger, seq=2, binding=binding))
+    false = msgspec.structs.replace(binding, account_signature=bytes(65))
+    assert not c.catalogue.acceptable("x", signed(stranger, announcement(stranger, binding=false)))
+    assert c.catalogue.acceptable("x", with_it)
+    assert c.catalogue.promote() == 1  # what waited, too
+    assert assets.find(c.engine.db, b"\x02" * 32).owner == account
+
+
+def bound(local, key, account, valid_until: int) -> Binding:
+    registry = typed_data.registry_domain(31337, Account(b"\x11" * 20))
+    message = bind_to(key.signing_key, account, valid_until, 1)
+    signature = local.unsafe_sign_hash(typed_data.digest(registry, message)).signature
+    return Binding(
+        account=account,
+        peer_id=key.peer_id,
+        valid_until=valid_until,
+        seq=1,
+        account_signature=bytes(signature),
+        peer_signature=sign_as_peer(key.signing_key, registry, message),
+    )
+
+
+async def test_addresses_are_learned_from_the_peer_itself_alone(nodes, autojump_clock) -> None:
+    a, b, c = nodes["bank-a"], nodes["bank-b"], nodes["fintech-c"]
+    await c.catalogue.receive("x", signed(a, announcement(a)))
+    assert c.host.learned == {a.key.peer_id: ("/ip4/127.0.0.1/tcp/1",)}
+    of_another = announcement(b, cdt=b"\x03" * 32, endpoint=nodes["regulator-d"].key.peer_id)
+    await c.catalogue.receive("x", signed(b, of_another))
+    assert set(c.host.learned) == {a.key.peer_id}
+
+
+async def test_clocks_may_be_minutes_apart(nodes, autojump_clock) -> None:
+    a, c = nodes["bank-a"], nodes["fintech-c"]
+    now = int(c.engine.clock())
+    for late_s in (-540, 540):
+        data = signed(a, announcement(a, seq=now + late_s, not_after=now + late_s))
+        assert c.catalogue.acceptable("x", data)
+        await c.catalogue.receive("x", data)
+        c.catalogue.sweep()
+        assert c.rooms.announcements.of(CDT, author(a)).seq == now + late_s
+
+
+async def test_a_clock_that_went_back_and_a_lost_database_do_not_silence(
+    nodes, network, autojump_clock
+) -> None:
+    a, c = nodes["bank-a"], nodes["fintech-c"]
+    a.registered(CDT, a.account, document(a.key.peer_id))
+    ahead = int(a.engine.clock() * 1_000) + 10**9
+    earlier = signed(a, announcement(a, seq=ahead))
+    await c.catalogue.receive("x", earlier)  # said before the database was lost
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.engine.run)
+        nursery.start_soon(a.rooms.run)
+        with a.engine.transaction() as tx:
+            a.rooms.announcing.announce(tx, CDT)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert c.rooms.announcements.of(CDT, author(a)).seq > ahead
+
+
+def author(node) -> bytes:
+    return bytes(node.key.signing_key.verify_key)
+
+
+def test_those_who_wait_are_bounded_each_author_and_all_together() -> None:
+    room = WaitingRoom()
+    few = [waiting(1, number) for number in range(waiting_room.MOST_OF_AUTHOR + 5)]
+    for heard in few:
+        room.put(heard)
+    assert room.everyone() == few[5:]
+    for number in range(waiting_room.MOST):
+        room.put(waiting(2 + number, 0))
+    assert len(room) == waiting_room.MOST
+    assert room.everyone()[-1] == waiting(1 + waiting_room.MOST, 0)
+    newer = waiting(1 + waiting_room.MOST, 0, seq=2)
+    room.put(newer)
+    room.put(waiting(1 + waiting_room.MOST, 0))
+    assert room.everyone()[-1] == newer
+    room.leave(newer)
+    assert len(room) == waiting_room.MOST - 1
+    for number in range(400):
+        room.put(waiting(5_000 + number, 0, size=16_000))
+    assert sum(len(heard.data) for heard in room.everyone()) <= waiting_room.MOST_BYTES
+
+
+def waiting(who: int, what: int, seq: int = 1, size: int = 400) -> Heard:
+    said = SimpleNamespace(cdt=what.to_bytes(32), seq=seq)
+    return Heard(said, who.to_bytes(32), bytes(size), bytes(32))
