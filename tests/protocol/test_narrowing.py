@@ -1,7 +1,7 @@
 """Along a composition terms only narrow, and whoever promises more is told by which child."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import narrowing, terms
@@ -36,6 +36,7 @@ def trees(names: tuple[str, ...] = NAMES) -> st.SearchStrategy[Composed]:
     ).filter(lambda tree: tree.height <= narrowing.MAX_HEIGHT)
 
 
+@settings(max_examples=40)
 @given(trees(), facts())
 def test_what_a_composition_permits_everything_below_permits(
     tree: Composed, asked: dict[str, Scalar]
@@ -47,6 +48,7 @@ def test_what_a_composition_permits_everything_below_permits(
     assert (not failed) == all(each)
 
 
+@settings(max_examples=40)
 @given(trees(), policies(), facts())
 def test_another_child_or_other_terms_only_take_away(
     tree: Composed, more: Terms, asked: dict[str, Scalar]
@@ -56,6 +58,7 @@ def test_another_child_or_other_terms_only_take_away(
         assert evaluate(narrowing.effective(tree), asked).permitted
 
 
+@settings(max_examples=40)
 @given(policies(FEW), policies(FEW), facts(FEW))
 def test_terms_that_are_not_laxer_allow_nothing_that_a_child_refuses(
     own: Terms, below: Terms, asked: dict[str, Scalar]
