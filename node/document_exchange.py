@@ -30,12 +30,11 @@ log = get_logger("documents")
 
 FETCH = "fetch-document"
 
-FETCHES_MOST = 8
+LANES = 8
 PART_TIMEOUT_S = 10.0
 RETRY_FIRST_S = 0.5
 RETRY_MOST_S = 600.0
 HURRY_S = 5.0
-HURRY_MOST = 1_000
 HOLDERS_MOST = 16
 TRANSFERS_MOST = 32
 BROKEN_MOST = 1_000
@@ -65,8 +64,7 @@ class DocumentExchange:
         self._joined: OrderedDict[bytes, _Joined] = OrderedDict()
         self._broken: OrderedDict[bytes, str] = OrderedDict()
         self._silent: OrderedDict[str, float] = OrderedDict()
-        self._fetches = trio.CapacityLimiter(FETCHES_MOST)
-        engine.perform(FETCH, self._fetch)
+        engine.perform(FETCH, self._fetch_lane)
         host.serve(DOCUMENT_PROTOCOL, self._serve, limit=256)
         host.on_connected(self._hurry)
 
@@ -76,8 +74,13 @@ class DocumentExchange:
         """Owe the fetching of the asset's document, unless it is here, owed already, or broken."""
         if proof in self._broken:
             document_stock.refuse(tx, proof, self._broken[proof])
-        elif not assets.has_document(tx.db, proof) and not tx.owes(FETCH, cdt):
-            tx.owe(FETCH, cdt)
+        elif not assets.has_document(tx.db, proof):
+            lane = cdt[-1] % LANES
+            row = [cdt, lane, tx.now]
+            if tx.db.execute(
+                "INSERT OR IGNORE INTO wanted_documents VALUES (?, ?, 0, ?)", row
+            ).rowcount:
+                tx.owe(FETCH, bytes([lane]))
 
     async def obtain(self, proof: bytes, holders: Iterable[str]) -> None:
         """Afterwards the document with this proof is stored.
@@ -188,34 +191,66 @@ class DocumentExchange:
                 document_stock.refuse(tx, proof, str(error))
             raise _invalid(proof, str(error)) from error
 
-    async def _fetch(self, owed: Owed) -> Again | None:
-        """Tries until the asset's document is here, or turns out to be broken."""
-        async with self._fetches:
-            asset = assets.find(self._engine.db, owed.key)
-            if asset is None or assets.has_document(self._engine.db, asset.proof):
-                return None
-            if asset.state == "announced" and not document_stock.has_room(self._engine.db):
-                return None
-            try:
-                await self.obtain(asset.proof, [asset.endpoint])
-            except Fault as fault:
-                if fault.kind == "document-invalid":
-                    log.info("document refused", cdt=asset.cdt.hex(), why=fault.sentence)
-                    return None
-                return Again(min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(owed.attempts, 16)))
-        return None
+    async def _fetch_lane(self, owed: Owed) -> Again | None:
+        """What is wanted in this lane and due, one after another; then until the next is due.
+
+        An effect for each document was rejected: a node that joins wants very many at once, and
+        the engine looks at all that is due each time that one of them is done.
+        """
+        lane = owed.key[0]
+        while (row := self._due(lane)) is not None:
+            cdt, attempts = row
+            settled = await self._fetch(cdt)
+            with self._engine.transaction() as tx:
+                if settled:
+                    tx.db.execute("DELETE FROM wanted_documents WHERE cdt = ?", [cdt])
+                else:
+                    wait_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(attempts, 16))
+                    tx.db.execute(
+                        "UPDATE wanted_documents SET attempts = ?, due_at = ? WHERE cdt = ?",
+                        [attempts + 1, tx.now + wait_s, cdt],
+                    )
+            await trio.lowlevel.checkpoint()
+        (due_at,) = self._engine.db.execute(
+            "SELECT min(due_at) FROM wanted_documents WHERE lane = ?", [lane]
+        ).fetchone()
+        return None if due_at is None else Again(max(0.0, due_at - self._engine.clock()))
+
+    def _due(self, lane: int) -> tuple[bytes, int] | None:
+        """(cdt, attempts) of the asset in this lane that is due for longest."""
+        row: tuple[bytes, int] | None = self._engine.db.execute(
+            "SELECT cdt, attempts FROM wanted_documents WHERE lane = ? AND due_at <= ? "
+            "ORDER BY due_at LIMIT 1",
+            [lane, self._engine.clock()],
+        ).fetchone()
+        return row
+
+    async def _fetch(self, cdt: bytes) -> bool:
+        """True if nothing is left to try: the document is here or broken, or there is no need."""
+        asset = assets.find(self._engine.db, cdt)
+        if asset is None or assets.has_document(self._engine.db, asset.proof):
+            return True
+        if asset.state == "announced" and not document_stock.has_room(self._engine.db):
+            return True
+        try:
+            await self.obtain(asset.proof, [asset.endpoint])
+        except Fault as fault:
+            log.debug("document not fetched", cdt=cdt.hex(), why=fault.sentence)
+            return fault.kind == "document-invalid"
+        return True
 
     async def _hurry(self, peer_id: PeerId) -> None:
-        """A peer is here: what it is to have, and what was put off, is asked for at once."""
-        rows = self._engine.db.execute(
-            "SELECT e.key FROM effects e JOIN assets a ON a.cdt = e.key "
-            "WHERE e.kind = ? AND e.due_at > ? AND a.endpoint = ? LIMIT ?",
-            [FETCH, self._engine.clock() + HURRY_S, peer_id, HURRY_MOST],
-        ).fetchall()
-        if rows:
-            with self._engine.transaction() as tx:
-                for (cdt,) in rows:
-                    tx.owe(FETCH, cdt)
+        """An organisation is here: what it is to have, and what was put off, is due at once."""
+        if self._directory.of_peer(peer_id) is None:
+            return
+        with self._engine.transaction() as tx:
+            hurried = tx.db.execute(
+                "UPDATE wanted_documents AS w SET attempts = 0, due_at = ? WHERE due_at > ? "
+                "AND EXISTS (SELECT 1 FROM assets a WHERE a.cdt = w.cdt AND a.endpoint = ?)",
+                [tx.now, tx.now + HURRY_S, peer_id],
+            ).rowcount
+            for lane in range(LANES if hurried else 0):
+                tx.owe(FETCH, bytes([lane]))
 
     # ------------------------------------------------------------------ serving
 

@@ -78,11 +78,6 @@ class Transaction:
         """Afterwards the effect is no longer owed."""
         self.db.execute("DELETE FROM effects WHERE kind = ? AND key = ?", [kind, key])
 
-    def owes(self, kind: str, key: bytes) -> bool:
-        """True if the effect is owed."""
-        found = self.db.execute("SELECT 1 FROM effects WHERE kind = ? AND key = ?", [kind, key])
-        return found.fetchone() is not None
-
     def note(self, kind: str, subject: bytes, outcome: str, **detail: Any) -> None:
         """Keep a decision, opening or signature for those who ask later why."""
         self.db.execute(

@@ -28,6 +28,11 @@ def _catalogue(db: Database) -> None:
         CREATE TABLE spare_documents (
             proof BLOB PRIMARY KEY, size INTEGER NOT NULL, stored_at REAL NOT NULL
         ) STRICT;
+        CREATE TABLE wanted_documents (
+            cdt BLOB PRIMARY KEY, lane INTEGER NOT NULL, attempts INTEGER NOT NULL,
+            due_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX wanted_documents_due ON wanted_documents (lane, due_at);
         CREATE TABLE assets (
             id INTEGER PRIMARY KEY, cdt BLOB NOT NULL UNIQUE, owner BLOB NOT NULL,
             creator BLOB NOT NULL, kind TEXT NOT NULL, proof BLOB NOT NULL,

@@ -229,7 +229,7 @@ async def test_wanting_twice_does_not_hurry(scene, autojump_clock, make_document
                 scene.exchange.want(tx, CDT, proof)
             await trio.sleep(1)
         nursery.cancel_scope.cancel()
-    (attempts,) = scene.db.execute("SELECT attempts FROM effects").fetchone()
+    (attempts,) = scene.db.execute("SELECT attempts FROM wanted_documents").fetchone()
     assert attempts < 9
 
 
