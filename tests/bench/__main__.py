@@ -11,6 +11,7 @@ MODULES = (
     "tests.bench.gossip",
     "tests.bench.reconcile",
     "tests.bench.terms",
+    "tests.bench.negotiation",
     "tests.bench.garbage",
     "tests.bench.catalogue",
     "tests.bench.demo",
