@@ -215,7 +215,7 @@ def test_documents_announcements_and_negotiations_are_finished_after_kills(four:
         four.running[name].send_signal(signal.SIGSTOP)
     try:
         four.start(BANK_B)
-        wanted = f"effects WHERE kind = 'fetch-document' AND key = x'{cdt[2:]}'"
+        wanted = f"wanted_documents WHERE cdt = x'{cdt[2:]}'"
         until(lambda: four.rows(BANK_B, wanted))
         four.kill(BANK_B)
         assert four.rows(BANK_B, wanted)
