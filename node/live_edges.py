@@ -6,7 +6,7 @@ known to all, and expiry goes by the time of the newest confirmed block, so cloc
 
 from sqlite_utils import Database
 
-from node import grant_records, task_records
+from node import grant_records
 from node.house import House
 from node.live_session import LiveSession
 from protocol.ids import from_hexadecimal
@@ -15,10 +15,11 @@ from protocol.ids import from_hexadecimal
 def edge_ended(house: House, live: LiveSession) -> str | None:
     """Why the session has to stop: a grant under it is revoked or has expired; None if none is."""
     db = house.engine.db
-    algorithm = task_records.known(db, live.task).algorithm
     now = grant_records.block_time(db)
     for leaf, owner in edges_of(live).items():
-        ended = _own_word(db, leaf, algorithm, now) or _chains_word(db, leaf, algorithm, now)
+        ended = _own_word(db, leaf, live.algorithm, now) or _chains_word(
+            db, leaf, live.algorithm, now
+        )
         if ended is not None:
             return f"the grant of {house.directory.name(owner)} {ended}"
     return None

@@ -36,6 +36,7 @@ class LiveSession:
     """
 
     proposal: SessionProposal
+    algorithm: bytes
     plan: Plan
     roles: tuple[Role, ...]
     coordinator: str

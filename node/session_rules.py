@@ -39,12 +39,12 @@ def examine(house: House, proposal: SessionProposal, coordinator: PeerId) -> Liv
     Fault or RemoteProtocolError says by which rule this node stays out.
     """
     record, plan = _proposed(house, proposal)
-    if house.directory.of_account(plan.recipient) != house.directory.of_peer(coordinator):
+    if house.directory.peer_of(plan.recipient) != coordinator:
         raise RemoteProtocolError("only the recipient's node proposes a session")
     own = house.directory.own.account
     if own not in plan.with_rows | plan.pool:
         raise RemoteProtocolError("this node has no part in that plan")
-    live = LiveSession(proposal, plan, plan.roles_of(own), coordinator)
+    live = LiveSession(proposal, record.algorithm, plan, plan.roles_of(own), coordinator)
     live.checked["proposal"] = (
         f"the recipient's node proposes attempt {proposal.attempt}",
         f"{house.directory.name(proposal.attestation.attester)} attests the plan",

@@ -7,7 +7,7 @@ in the roster, and whoever proposed.
 
 import trio
 
-from node import session_records, task_records
+from node import session_records
 from node.coordination import Coordination
 from node.errors import Fault
 from node.host import Host
@@ -79,11 +79,10 @@ class Sessions:
 
     def under(self, child: bytes, parent: bytes) -> list[LiveSession]:
         """The sessions that live here and use `child` under `parent`."""
-        db = self._house.engine.db
         return [
             live
             for live in self.participation.live.values()
-            if child in edges_of(live) and task_records.known(db, live.task).algorithm == parent
+            if live.algorithm == parent and child in edges_of(live)
         ]
 
     async def stop_under(self, child: bytes, parent: bytes, reason: str) -> None:

@@ -162,7 +162,7 @@ class Scene:
     def live(self, answer):
         plan = plans.plan_of(self.db, TOP)
         proposal = SessionProposal(session=b"\x01" * 32, attempt=0, attestation=answer)
-        return LiveSession(proposal, plan, ("contributor", "member"), "")
+        return LiveSession(proposal, TOP, plan, ("contributor", "member"), "")
 
     def count(self, answer):
         with self.bank.engine.transaction() as tx:

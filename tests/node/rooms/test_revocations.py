@@ -224,3 +224,15 @@ async def test_a_grant_under_which_nobody_sits_ends_no_session(world, autojump_c
     assert session_records.find(world.nodes["bank-a"].engine.db, session) is not None
     await world.sessions["bank-a"].stop(session)
     await world.ended(session)
+
+
+async def test_a_running_session_outlives_a_reorganisation_that_takes_its_task(
+    world, autojump_clock
+) -> None:
+    """What was checked when it was signed stands; its watchers need the chain's tasks no more."""
+    session = await running(world)
+    world.nodes["bank-a"].engine.db.execute("DELETE FROM chain_tasks")
+    await trio.sleep(5)
+    assert world.state("bank-a", session).state is SessionState.RUNNING
+    await world.sessions["bank-a"].stop(session)
+    await world.ended(session)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from node import session_records
+from node import plans, session_records
 from node.errors import Fault
 from protocol import codec
 from protocol.draw import MAX_ATTEMPTS, Draw
@@ -27,7 +27,9 @@ from protocol.messages import (
     SessionPledged,
     SessionPledges,
 )
+from protocol.roster_check import check_against_plan
 from tests.node.rooms.session_world import (
+    ALGORITHM,
     COMPUTE,
     DATA,
     PARAMETERS,
@@ -129,6 +131,26 @@ async def test_too_few_alive_are_named(world, network, autojump_clock) -> None:
     record = world.state("fintech-c", session)
     assert "house-e, regulator-d" in record.reason
     assert "2 are left for 3 seats" in record.reason
+
+
+async def test_an_auditor_draws_again_from_the_roster_alone(world, autojump_clock) -> None:
+    roster = await completed(world)
+    plan = plans.plan_of(world.nodes["house-e"].engine.db, ALGORITHM)
+    check_against_plan(roster, plan)
+    hidden = roster.draw.pledges[0]
+    hidden = msgspec.structs.replace(
+        hidden, pledge=msgspec.structs.replace(hidden.pledge, alive=hidden.pledge.alive[1:])
+    )
+    for changed in (
+        msgspec.structs.replace(roster.draw, pledges=(hidden, roster.draw.pledges[1])),
+        msgspec.structs.replace(roster.draw, pledges=roster.draw.pledges[::-1]),
+        msgspec.structs.replace(roster.draw, nonces=(bytes(32), roster.draw.nonces[1])),
+        Draw(pledges=(), nonces=()),
+    ):
+        with pytest.raises(RemoteProtocolError):
+            check_against_plan(msgspec.structs.replace(roster, draw=changed), plan)
+    with pytest.raises(RemoteProtocolError, match="another session"):
+        check_against_plan(msgspec.structs.replace(roster, session=bytes(32)), plan)
 
 
 async def test_everybody_says_why_it_agreed(world, autojump_clock) -> None:
