@@ -42,19 +42,21 @@ SAID_BEFORE_S = 5.0
 SWEEP_S = 300.0
 WAITING_S = 10.0
 
-Verdict = Literal["news", "old", "waiting", "refused"]
+Verdict = Literal["news", "old", "waiting", "refused", "early"]
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What became of announcements that a peer handed over.
 
-    `entries` are those of all, `unwanted` those of the ones that are neither kept nor merely old.
+    `entries` are those of all; `unwanted` those that were refused, or wait; `early` those of
+    owners of whom too many assets are on no chain, as far as this node has followed it.
     """
 
     news: int
     entries: frozenset[bytes]
     unwanted: tuple[bytes, ...]
+    early: tuple[bytes, ...]
 
 
 class Catalogue:
@@ -105,17 +107,22 @@ class Catalogue:
         RemoteProtocolError if one has not an `expected` entry, a wrong form or a wrong signature:
         no node keeps such. Those before it were taken.
         """
-        awaited, entries, unwanted, news = set(expected), set[bytes](), list[bytes](), 0
+        awaited, judged, news = set(expected), list[tuple[Verdict, bytes]](), 0
         for at in range(0, len(bodies), TAKEN_AT_ONCE):
             await trio.lowlevel.checkpoint()
             batch = [opened(data) for data in bodies[at : at + TAKEN_AT_ONCE]]
             if any(heard.entry not in awaited for heard in batch):
                 raise RemoteProtocolError("an announcement that was not asked for")
-            entries.update(heard.entry for heard in batch)
-            verdicts = [(heard, self._judge(heard)) for heard in batch]
-            news += self._keep([heard for heard, verdict in verdicts if verdict == "news"])
-            unwanted += [h.entry for h, verdict in verdicts if verdict in ("waiting", "refused")]
-        return Taken(news, frozenset(entries), tuple(unwanted))
+            verdicts = [self._judge(heard) for heard in batch]
+            paired = zip(batch, verdicts, strict=True)
+            news += self._keep([heard for heard, verdict in paired if verdict == "news"])
+            judged += zip(verdicts, (heard.entry for heard in batch), strict=True)
+        return Taken(
+            news,
+            frozenset(entry for _, entry in judged),
+            tuple(entry for verdict, entry in judged if verdict in ("waiting", "refused")),
+            tuple(entry for verdict, entry in judged if verdict == "early"),
+        )
 
     def promote(self) -> int:
         """Afterwards nobody waits who can be judged by now. How many became news."""
@@ -164,15 +171,20 @@ class Catalogue:
         return True
 
     def _judge(self, heard: Heard) -> Verdict:
-        """What is to become of it; RemoteProtocolError if its binding is false."""
+        """What is to become of it. A false binding is nobody's fault but its author's."""
         said = heard.announcement
         now = self._engine.clock()
         if now >= heard.ends_at() or said.not_after > now + LIFE_MOST_S:
             return "refused"
         if not self._announcements.is_news(heard):
             return "old"
-        if said.binding is not None:
-            self._hear_binding(said, said.binding)
+        if said.binding is not None and not self._hear_binding(said, said.binding):
+            return "refused"
+        return self._judge_claim(heard)
+
+    def _judge_claim(self, heard: Heard) -> Verdict:
+        """Whether its author may speak of the asset, by the chain and by who is bound to whom."""
+        said = heard.announcement
         known = assets.find(self._engine.db, said.cdt)
         if known is not None and known.state != "announced" and known.owner != said.owner:
             return "refused"
@@ -181,7 +193,7 @@ class Catalogue:
             self._waiting.put(heard)
             return "waiting"
         if known is None and self._has_too_many(said.owner):
-            return "refused"
+            return "early"
         return "news"
 
     def _judged_again(self, heard: Heard) -> Verdict:
@@ -195,11 +207,18 @@ class Catalogue:
     def _has_too_many(self, owner: bytes) -> bool:
         return assets.unregistered(self._engine.db, owner) >= UNREGISTERED_MOST
 
-    def _hear_binding(self, said: Announcement, binding: Binding) -> None:
+    def _hear_binding(self, said: Announcement, binding: Binding) -> bool:
+        """False if it would be news and is false or past."""
         bindings = self._directory.bindings
-        if binding.account == said.owner and binding.seq > bindings.latest_seq(said.owner):
+        if binding.account != said.owner or binding.seq <= bindings.latest_seq(said.owner):
+            return True
+        try:
             with self._engine.transaction() as tx:
                 bindings.hear(tx, binding)
+        except RemoteProtocolError as error:
+            log.debug("binding refused", account=said.owner.hex(), why=str(error))
+            return False
+        return True
 
     # ------------------------------------------------------------------ keeping
 

@@ -94,6 +94,7 @@ class ReconcileService:
         taken = await self._catalogue.take(bodies, wanted)
         self._wanted.setdefault(peer_id, wanted - taken.entries)
         self._unwanted.note(peer_id, taken.unwanted)
+        self._unwanted.postpone(taken.early)
         if taken.news:
             for action in self._on_taken:
                 action()

@@ -126,6 +126,7 @@ class Reconciling:
             taken = await self._catalogue.take(answer.bodies, asked[: answer.reached])
             absent = taken.entries.symmetric_difference(asked[: answer.reached])
             self._unwanted.note(peer_id, (*taken.unwanted, *absent))
+            self._unwanted.postpone(taken.early)
             exchange.news += taken.news
             del wanted[: answer.reached]
         return True

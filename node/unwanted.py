@@ -12,6 +12,7 @@ from node.standing import TABLE_LIMIT, AuthorRate
 
 REMEMBERED_MOST = 16_384
 REMEMBERED_S = 900.0
+POSTPONED_S = 60.0
 PER_SECOND = 1.0
 BURST = 512
 CLOSED_S = 300.0
@@ -43,6 +44,11 @@ class Unwanted:
             _put(self._until, entry, now + REMEMBERED_S, REMEMBERED_MOST)
             if not self._credit.allows(peer_id, now):
                 _put(self._closed, peer_id, now + CLOSED_S, TABLE_LIMIT)
+
+    def postpone(self, entries: Iterable[bytes]) -> None:
+        """These are to be asked for again a little later; nobody is to blame."""
+        for entry in entries:
+            _put(self._until, entry, self._clock() + POSTPONED_S, REMEMBERED_MOST)
 
     def forget(self) -> None:
         """Every announcement may be asked for again: who speaks for whom has changed."""

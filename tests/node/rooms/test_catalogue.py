@@ -158,6 +158,9 @@ async def test_assets_that_no_chain_knows_are_bounded(nodes, autojump_clock, mon
         if told[-1]:
             await c.catalogue.receive("forwarder", data)
     assert told == [True] * 3 + [False] * 2
+    last = signed(a, announcement(a, cdt=(9).to_bytes(32)))
+    taken = await c.catalogue.take([last], [opened(last).entry])
+    assert (taken.early, taken.unwanted) == ((opened(last).entry,), ())
 
 
 async def test_what_is_not_news_is_not_relayed(nodes, autojump_clock) -> None:
@@ -209,7 +212,10 @@ async def test_a_stranger_is_believed_once_its_binding_is_shown(nodes, autojump_
     binding = bound(local, key, account, int(c.engine.clock()) + 9_000)
     with_it = signed(stranger, announcement(stranger, seq=2, binding=binding))
     false = msgspec.structs.replace(binding, account_signature=bytes(65))
-    assert not c.catalogue.acceptable("x", signed(stranger, announcement(stranger, binding=false)))
+    lie = signed(stranger, announcement(stranger, binding=false))
+    assert not c.catalogue.acceptable("x", lie)
+    taken = await c.catalogue.take([lie], [opened(lie).entry])
+    assert taken.unwanted == (opened(lie).entry,)  # who passes it on is not to blame
     assert c.catalogue.acceptable("x", with_it)
     assert c.catalogue.promote() == 1  # what waited, too
     assert assets.find(c.engine.db, b"\x02" * 32).owner == account
