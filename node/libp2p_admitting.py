@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import node.libp2p_loading  # noqa: F401  before libp2p, which it loads
@@ -34,8 +35,8 @@ class Limits:
 
     Counts are of things open at once; an address is an IPv4 address or an IPv6 /64, behind which
     several organisations may stand. Of more than `connections_per_peer` the oldest is closed. The
-    bytes are what arrives, over all connections of one peer and of one address; what comes faster
-    waits in the peer's own buffers.
+    bytes, and the messages of gossip, are what arrives over all connections of one peer and of one
+    address; what comes faster waits in the peer's own buffers.
     """
 
     inbound_connections: int = 200
@@ -51,6 +52,8 @@ class Limits:
     ping_timeout_s: float = 5.0
     bytes_per_second_per_peer: float = 32 * 1_048_576
     bytes_per_second_per_address: float = 64 * 1_048_576
+    gossip_per_second_per_peer: float = 400.0
+    gossip_per_second_per_address: float = 800.0
     gossip_limit: int = 65_536
     heartbeat_interval_s: float = 1.0
 
@@ -145,8 +148,8 @@ def contain_streams(host: Any, limits: Limits, watcher: Watcher) -> None:
 def admit_by_peer(swarm: Any, limits: Limits, watcher: Watcher) -> None:
     """The library has no gate by peer id. Every connection passes here before it is used."""
     inner = swarm.add_conn
-    of_peers = ByteRate(limits.bytes_per_second_per_peer)
-    of_places = ByteRate(limits.bytes_per_second_per_address)
+    bytes_wait_s = _waits(limits.bytes_per_second_per_peer, limits.bytes_per_second_per_address)
+    gossip_wait_s = _waits(limits.gossip_per_second_per_peer, limits.gossip_per_second_per_address)
 
     async def add_conn(muxed: Any, direction: str = "unknown") -> Any:
         peer_id = str(muxed.peer_id)
@@ -155,14 +158,10 @@ def admit_by_peer(swarm: Any, limits: Limits, watcher: Watcher) -> None:
             await quietly(muxed.secured_conn.close)
             raise SwarmException(f"{peer_id} is refused: {reason}")
         remote = muxed.get_remote_address()
-
-        def wait_s(size: int) -> float:
-            now = trio.current_time()
-            wait = of_peers.wait_s(peer_id, size, now)
-            return max(wait, of_places.wait_s(origin(remote[0]), size, now)) if remote else wait
-
+        place = origin(remote[0]) if remote else None
+        muxed.gossip_wait_s = partial(gossip_wait_s, peer_id, place)
         _watch_buffers(muxed)
-        _pace(muxed, wait_s)
+        _pace(muxed, partial(bytes_wait_s, peer_id, place))
         added = await inner(muxed, direction)
         held = [each for each in swarm.get_connections(muxed.peer_id) if is_open(each)]
         for oldest in held[: -limits.connections_per_peer]:
@@ -170,6 +169,18 @@ def admit_by_peer(swarm: Any, limits: Limits, watcher: Watcher) -> None:
         return added
 
     swarm.add_conn = add_conn
+
+
+def _waits(of_peer: float, of_place: float) -> Callable[[str, str | None, int], float]:
+    """How long who sent so much has to wait: as a peer, and as one of all behind an address."""
+    of_peers, of_places = ByteRate(of_peer), ByteRate(of_place)
+
+    def wait_s(peer_id: str, place: str | None, size: int) -> float:
+        now = trio.current_time()
+        wait = of_peers.wait_s(peer_id, size, now)
+        return wait if place is None else max(wait, of_places.wait_s(place, size, now))
+
+    return wait_s
 
 
 class Inbound:

@@ -35,6 +35,7 @@ B24 the cache of seen messages leaves a thread behind           `open_guard`
 B25 every read, of one byte too, sends a window update          `_release_window`
 B26 every gossip frame carries a record that is signed anew     `_Records`
 B27 addresses that peers claim are dialled unasked              `_build`
+B28 one frame of gossip may hold any number of messages         `_read_gossip_frame`
 """
 
 import secrets
@@ -251,9 +252,11 @@ class Guard:
             raw = new_protected_conn(raw, self._swarm.psk)
         try:
             made = await self._swarm.upgrade_outbound_raw_conn(raw, ID.from_string(peer_id))
-        except Exception as error:
+        except BaseException as error:
             await quietly(stream.reset)
-            raise StreamBroken(_root_cause(error)) from error
+            if isinstance(error, Exception):
+                raise StreamBroken(_root_cause(error)) from error
+            raise
         made.muxed_conn.relay = relay
 
     async def join_inwards(self, stream: GuardedStream, relay: str) -> None:

@@ -24,9 +24,11 @@ import libp2p.protocol_muxer.multiselect_communicator as communicator_module
 import libp2p.pubsub.gossipsub as gossipsub_module
 import libp2p.pubsub.pubsub as pubsub_module
 import libp2p.transport.tcp.tcp as tcp_module
+import trio
 from libp2p.exceptions import ParseError
 from libp2p.network.connection import swarm_connection
 from libp2p.pubsub import rpc_queue
+from libp2p.pubsub.pb.rpc_pb2 import RPC
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, YamuxStream
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
@@ -38,6 +40,8 @@ log = get_logger("node.libp2p")
 LIBRARY_LINES_PER_MINUTE = 30
 NEGOTIATION_LINE_LIMIT = 1_024
 RECORDS_LIMIT = 1_000
+MESSAGES_PER_FRAME = 128
+"""Gossip in one frame. Nodes send one at a time; an answer to IWANT may hold some more."""
 
 
 class _LibraryLog(logging.Handler):
@@ -93,8 +97,27 @@ def mend_library() -> None:
     tcp_module._set_reuse_flags = _claim_port_alone
     communicator: Any = communicator_module
     communicator.read_delim = _read_short_line
+    gossip: Any = pubsub_module
+    gossip.read_varint_prefixed_bytes_limited = _read_gossip_frame
     pubsub_module.SUBSCRIPTION_CHANNEL_SIZE = 4_096  # B10
     rpc_queue.RpcQueue.__init__.__defaults__ = (1_024, rpc_queue.DefaultMaxMessageSize)  # B10
+
+
+async def _read_gossip_frame(stream: Any, limit: int) -> bytes:
+    """B28: each message of a frame becomes a task, and starting one looks at all that there are.
+
+    One frame of 8,000 empty messages kept a node busy for half a minute. So a frame holds a few,
+    and what comes faster than its peer and address may send waits in the peer's own buffers
+    (`gossip_wait_s` of the connection, set where it is admitted).
+    """
+    frame = await read_varint_prefixed_bytes_limited(stream, limit)
+    messages = len(RPC.FromString(frame).publish)
+    if messages > MESSAGES_PER_FRAME:
+        raise ParseError(f"{messages} messages in one frame of gossip")
+    wait_s = getattr(stream.muxed_conn, "gossip_wait_s", None)
+    if messages and wait_s is not None:
+        await trio.sleep(wait_s(messages))
+    return frame
 
 
 async def _release_window(stream: Any, *, bytes_read: int = 0) -> None:

@@ -18,9 +18,14 @@ from typing import Any
 
 import trio
 
+import node.libp2p_loading  # noqa: F401  before libp2p, which it loads
+
+# isort: split
+from libp2p.pubsub.pb import rpc_pb2
+
 from node import log
 from node.libp2p_guard import Guard, Limits, open_guard
-from node.streams import StreamBroken
+from node.streams import StreamBroken, write_delimited
 from protocol.ids import PeerId
 from protocol.messages import topic
 
@@ -126,6 +131,16 @@ async def as_gossip(guest: Guard, to: Victim) -> int:
     return GOSSIP_IN_A_ROW
 
 
+async def as_crumbs(guest: Guard, to: Victim) -> int:
+    """As many messages as a frame of gossip can hold, or as it may, signed by nobody."""
+    message = rpc_pb2.Message(topicIDs=[guest._topic], signature=bytes(64))
+    count = RANDOM.choice((2_000, 120))
+    frame = rpc_pb2.RPC(publish=[message] * count)
+    stream = await guest.open_stream(to.peer_id, "/meshsub/1.2.0")
+    await write_delimited(stream, frame.SerializeToString())
+    return count
+
+
 async def on_the_socket(_guest: Guard, to: Victim) -> int:
     async with await trio.open_tcp_stream("127.0.0.1", to.port) as raw:
         await raw.send_all(RANDOM.choice((b"GET / HTTP/1.1\r\n\r\n", rubbish(), b"\xff" * 64)))
@@ -140,6 +155,7 @@ ATTACKS: tuple[Attack, ...] = (
     in_the_muxer,
     under_the_noise,
     as_gossip,
+    as_crumbs,
     on_the_socket,
 )
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.exceptions import ParseError
 from libp2p.host.exceptions import StreamFailure
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.kad_dht.pb.kademlia_pb2 import Message as KadMessage
@@ -798,6 +799,53 @@ async def test_streams_of_one_peer_are_counted() -> None:
         assert opened <= 4
         penalty = next(p.penalty for p in host.peers() if p.peer_id == made.peer_id)
         assert penalty > 0
+
+
+async def test_b28_a_frame_of_gossip_holds_few_messages_and_is_paid_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Frames:
+        """A stream whose peer sends one frame, over a connection that may send 10 a second."""
+
+        def __init__(self, messages: int) -> None:
+            frame = rpc_pb2.RPC(publish=[rpc_pb2.Message(topicIDs=[TOPIC])] * messages)
+            self.said = encode_varint_prefixed(frame.SerializeToString())
+            self.muxed_conn = SimpleNamespace(gossip_wait_s=lambda count: count / 10)
+
+        async def read(self, most: int) -> bytes:
+            await trio.lowlevel.checkpoint()
+            part, self.said = self.said[:most], self.said[most:]
+            return part
+
+    read = stock("libp2p.utils.varint").read_varint_prefixed_bytes_limited
+    assert await read(Frames(8_000), 1 << 18)
+    with pytest.raises(ParseError, match="8000 messages"):
+        await libp2p_mending._read_gossip_frame(Frames(8_000), 1 << 18)
+    began = trio.current_time()
+    assert await libp2p_mending._read_gossip_frame(Frames(100), 1 << 18)
+    assert trio.current_time() - began == pytest.approx(10)
+    libp2p_mending.mend_library()
+    used: Any = libp2p_mending.pubsub_module
+    assert used.read_varint_prefixed_bytes_limited is libp2p_mending._read_gossip_frame
+
+
+async def test_b28_a_flood_of_crumbs_delays_nobody() -> None:
+    frame = rpc_pb2.RPC(publish=[rpc_pb2.Message(topicIDs=[TOPIC])] * 8_000)
+    said = encode_varint_prefixed(frame.SerializeToString())
+    async with (
+        open_host(VICTIM, ANY, "test") as host,
+        open_host(seed(2), ANY, "test") as honest,
+        attacker() as rude,
+    ):
+        host.serve(ECHO, echo)
+        honest.know(host.peer_id, host.addresses)
+        assert await honest.request(host.peer_id, ECHO, b"x", timeout_s=5) == b"x"
+        await rude.connect(host.peer_id, host.addresses[0].partition("/p2p/")[0])
+        stream = await rude.stream(host.peer_id, str(PROTOCOL_ID_V12))
+        await stream.write(said)
+        began = trio.current_time()
+        assert await honest.request(host.peer_id, ECHO, b"x", timeout_s=20) == b"x"
+        assert trio.current_time() - began < 5
 
 
 async def test_the_stock_relay_reserves_in_anothers_name() -> None:
