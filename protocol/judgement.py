@@ -105,11 +105,16 @@ def nearest(
         return None
     return CounterTerms(
         pay_amount=str(found[terms.PAY_AMOUNT]),
-        uses=int(str(found[terms.USES])),
-        expires=int(str(found[terms.EXPIRY])),
+        uses=_whole(found[terms.USES]),
+        expires=_whole(found[terms.EXPIRY]),
         attester=Account(from_hexadecimal(str(found[terms.ATTESTER]), 20)),
         decider=Account(from_hexadecimal(str(found[terms.DECIDER]), 20)),
     )
+
+
+def _whole(value: Scalar | None) -> int:
+    """The number that `nearest` gave: a whole one, of whatever type the terms have."""
+    return 0 if value is None or isinstance(value, str) else int(value)
 
 
 def _waived(finding: Finding, waived: Collection[str]) -> Finding:

@@ -217,12 +217,11 @@ def allows(policy: Terms, name: str, value: Scalar) -> bool:
 
 def _is_value(operand: Operand, value: Scalar) -> bool:
     if not operand.is_ordered:
-        return not operand.choices or value in operand.choices
+        return _fits(operand, value)
     number = terms.amount(value) if operand.kind == "amount" else value
-    if isinstance(number, str):
+    if isinstance(number, str) or not operand.low <= number <= operand.high:
         return False
-    whole = operand.kind != "whole" or float(number).is_integer()
-    return whole and operand.low <= number <= operand.high
+    return operand.kind not in ("whole", "time") or float(number).is_integer()
 
 
 def candidates(policy: Terms, name: str) -> tuple[Scalar, ...]:
@@ -244,7 +243,7 @@ def candidates(policy: Terms, name: str) -> tuple[Scalar, ...]:
     numbers = [each for each in listed if not isinstance(each, str)]
     bounds = [each for each in (operand.low, operand.high) if abs(each) != inf]
     around = [0 if step == 1 else 0.0, *numbers, *bounds]
-    if operand.kind == "whole":
+    if step == 1:
         around = [*map(_floor, around), *(-_floor(-each) for each in around)]
     return tuple(each + by for each in around for by in (0, -step, step))
 

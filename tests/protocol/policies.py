@@ -68,6 +68,22 @@ def policies(draw: st.DrawFn, names: tuple[str, ...] = UNPAID, most: int = 6) ->
     )
 
 
+ANYTHING = st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(max_size=4)
+WILD = st.builds(
+    Constraint,
+    leftOperand=st.sampled_from((*NAMES, "cdt:colour", "cdt:parameter.depth", "odrl:spatial")),
+    operator=st.sampled_from(["eq", "lteq", "gteq", "isAnyOf", "isNoneOf"]),
+    rightOperand=ANYTHING | st.lists(ANYTHING, max_size=3).map(tuple),
+)
+"""Constraints as a peer's document may hold them: well formed, and otherwise anything."""
+WILD_POLICIES = st.builds(
+    Terms,
+    permission=st.lists(WILD, max_size=6).map(tuple),
+    prohibition=st.lists(WILD, max_size=3).map(tuple),
+    duty=st.lists(WILD, max_size=2).map(tuple),
+)
+
+
 @st.composite
 def facts(draw: st.DrawFn, names: tuple[str, ...] = NAMES) -> dict[str, terms.Scalar]:
     """What a request states of some of the operands."""

@@ -9,6 +9,7 @@ from protocol.ids import hexadecimal
 from protocol.judgement import CHANGEABLE, judged, nearest
 from protocol.messages import ContractRequest
 from protocol.terms import Constraint, Finding, Terms, evaluate
+from tests.protocol.policies import WILD_POLICIES
 
 NOW = 1_800_000_000
 D, X = b"\xdd" * 20, b"\xab" * 20
@@ -129,6 +130,12 @@ def test_an_offer_passes_and_keeps_what_passed(
     assert offer.pay_amount == str(max(100, amount))
     assert offer.uses == min(5, uses)
     assert offer.expires == max(NOW + 1, min(NOW + 1000, expires))
+
+
+@given(WILD_POLICIES)
+def test_whatever_terms_a_peer_publishes_an_offer_is_one_or_none(policy: Terms) -> None:
+    offer = nearest(policy, request(), now=NOW)
+    assert offer is None or (offer.uses >= 1 and offer.expires > NOW)
 
 
 def test_limits_that_leave_nothing_leave_no_offer() -> None:

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol import narrowing, terms
+from protocol import narrowing, operands, terms
 from protocol.errors import RemoteProtocolError
 from protocol.narrowing import Composed
 from protocol.terms import Constraint, Scalar, Terms, evaluate
-from tests.protocol.policies import NAMES, facts, policies
+from tests.protocol.policies import NAMES, WILD_POLICIES, facts, policies
 
 WIDTH = "cdt:parameter.width"
 FEW = (WIDTH, terms.PURPOSE, terms.LABELS, terms.USES, terms.NOISE, terms.PAY_AMOUNT)
@@ -78,6 +78,17 @@ def test_terms_that_are_not_laxer_allow_nothing_that_a_child_refuses(
 @given(policies(FEW))
 def test_the_same_terms_are_not_laxer(policy: Terms) -> None:
     assert narrowing.laxer(Composed("top", policy, (Composed("leaf", policy),))) == ()
+
+
+@settings(max_examples=60)
+@given(WILD_POLICIES, WILD_POLICIES, facts())
+def test_whatever_peers_publish_is_judged_without_harm(
+    own: Terms, below: Terms, asked: dict[str, Scalar]
+) -> None:
+    tree = Composed("top", own, (Composed("leaf", below),))
+    assert all(each.sentence for each in narrowing.judge(tree, asked))
+    assert all(each.sentence for each in narrowing.laxer(tree))
+    assert all(each.sentence for each in operands.problems(narrowing.effective(tree)))
 
 
 def test_the_failing_child_is_named_with_its_path() -> None:
