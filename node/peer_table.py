@@ -4,6 +4,7 @@ Bounded: peers that somebody asked to keep, those that are connected, and the la
 """
 
 import time
+from collections.abc import Sequence
 
 import trio
 
@@ -81,12 +82,16 @@ class PeerTable:
         def status(peer_id: str, peer: Peer) -> PeerStatus:
             ban = standing.ban(peer_id, now)
             remote = guard.remote_address(peer_id)
-            elsewhere = peer.addresses or [each for each, _ in store.addresses(peer_id)]
+            elsewhere: Sequence[str] = peer.addresses
+            last_seen = peer.last_seen
+            if peer.known and remote is None:  # the store is not asked about every stranger
+                elsewhere = elsewhere or [each for each, _ in store.addresses(peer_id)]
+                last_seen = last_seen or store.last_success(peer_id)
             return PeerStatus(
                 peer_id=PeerId(peer_id),
                 address=remote or next(iter(elsewhere), ""),
                 connected=remote is not None,
-                last_seen=peer.last_seen or store.last_success(peer_id),
+                last_seen=last_seen,
                 failures=0 if remote else peer.failures,
                 known=peer.known,
                 round_trip_s=peer.round_trip_s,

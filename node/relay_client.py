@@ -27,6 +27,7 @@ TALK_S = 10.0
 RETRY_S = 10.0
 LEAST_S = 30.0
 MOST_S = 3_600.0
+CIRCUITS_MOST = 64
 
 
 class RelayClient:
@@ -35,6 +36,7 @@ class RelayClient:
     def __init__(self, host: Host, relays: Mapping[PeerId, Iterable[str]]) -> None:
         self._host = host
         self._relays = {relay: tuple(addresses) for relay, addresses in relays.items()}
+        self._circuits = 0
         host.dialling.through_relay = self.connect
         if relays:
             host.serve_stream(STOP, self.accept)
@@ -84,15 +86,27 @@ class RelayClient:
         return max(0.0, float(answer.reservation.expire) - time.time())
 
     async def accept(self, relay: PeerId, stream: GuardedStream) -> None:
-        """A circuit that a relay brings became a connection, and ended."""
+        """A circuit that a relay brings became a connection, and ended.
+
+        Refused beyond CIRCUITS_MOST: connections through relays leave room for direct ones.
+        """
         if relay not in self._relays:
             raise RemoteProtocolError("a circuit from a peer that is no relay of this node")
         with trio.fail_after(TALK_S):
             asked = await read(stream, StopMessage)
             if asked.type != StopMessage.CONNECT:
                 raise RemoteProtocolError("a circuit must begin with its source")
-            await write(stream, StopMessage(type=StopMessage.STATUS, status=Status.OK))
-        await self._host.guard.join_inwards(stream, relay)
+            room = self._circuits < CIRCUITS_MOST
+            status = Status.OK if room else Status.RESOURCE_LIMIT_EXCEEDED
+            await write(stream, StopMessage(type=StopMessage.STATUS, status=status))
+            if not room:
+                await stream.close()
+                return
+        self._circuits += 1
+        try:
+            await self._host.guard.join_inwards(stream, relay)
+        finally:
+            self._circuits -= 1
 
     async def connect(self, relay: PeerId, peer_id: PeerId) -> None:
         """`peer_id` is connected through `relay`, which is connected; StreamBroken if not."""

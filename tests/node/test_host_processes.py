@@ -144,6 +144,27 @@ async def test_a_restarted_peer_is_dialled_again() -> None:
             assert await host.request(peer.peer_id, ECHO, b"x", timeout_s=5) == b"echo x"
 
 
+def test_a_hidden_node_is_reached_through_a_relay() -> None:
+    with (
+        lone_node(1, serve_relay=True) as relay,
+        lone_node(2, relays=[relay.address], shut=True) as hidden,
+        lone_node(3) as dialler,
+    ):
+        hidden.until(2, addresses=1)
+        circuit = hidden.do(addresses=1)[1]
+        dialler.do(know=[hidden.address])
+        assert dialler.do(request=[hidden.peer_id, ECHO, "x", 2.0]) == "peer-unreachable"
+        dialler.do(know=[circuit])
+        assert dialler.do(request=[hidden.peer_id, ECHO, "x", 5.0]) == "echo x"
+        assert dialler.do(where=1)[hidden.peer_id] == f"relay {relay.peer_id}"
+        assert hidden.do(where=1)[dialler.peer_id] == f"relay {relay.peer_id}"
+        assert hidden.do(request=[dialler.peer_id, ECHO, "y", 5.0]) == "echo y"
+        big = "z" * 200_000
+        assert dialler.do(request=[hidden.peer_id, ECHO, big, 10.0]) == "echo " + big
+        relay.process.kill()
+        dialler.until(0, peers=1)
+
+
 def test_a_killed_node_remembers_whom_it_learned_of(tmp_path: Path) -> None:
     file = str(tmp_path / "node.db")
     with lone_node(1) as peer:

@@ -1,18 +1,14 @@
 """A peer that cannot be dialled is reached through a relay; what relays may not do."""
 
-import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 
+from node import relay_client
 from node.discovery import Discovery, discover
 from node.host import Host, PeerUnreachable, open_host
 from node.libp2p_guard import GuardedStream, Limits
@@ -24,88 +20,11 @@ from protocol.peers import peer_bytes
 
 ANY = "/ip4/127.0.0.1/tcp/0"
 ECHO = "/northbund/echo/1"
-SCRIPT = Path(__file__).with_name("peer_process.py")
 SHUT = Limits(inbound_per_address=0)
-
-
-class Node:
-    """A running peer_process.py."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        told = self._read()
-        self.address: str = told["address"]
-        self.peer_id = PeerId(told["peer"])
-
-    def _read(self) -> Any:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, "the process ended"
-        return json.loads(line)
-
-    def do(self, **command: Any) -> Any:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-
-@contextmanager
-def node(seed: int, **options: Any) -> Iterator[Node]:
-    process = subprocess.Popen(
-        [sys.executable, "-P", str(SCRIPT), str(seed), ANY, json.dumps(options)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield Node(process)
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            pipe.close()
-
-
-def wait_for(what: Any, timeout_s: float = 10.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
-def test_three_processes_a_hidden_one_is_reached_through_a_relay() -> None:
-    with ExitStack() as stack:
-        relay = stack.enter_context(node(1, serve_relay=True))
-        hidden = stack.enter_context(node(2, relays=[relay.address], shut=True))
-        dialler = stack.enter_context(node(3))
-        [circuit] = wait_for(
-            lambda: [each for each in hidden.do(addresses=1) if "p2p-circuit" in each]
-        )
-        direct = hidden.address
-        dialler.do(know=[direct])
-        assert dialler.do(request=[hidden.peer_id, ECHO, "x", 2.0]) == "peer-unreachable"
-        dialler.do(know=[circuit])
-        assert dialler.do(request=[hidden.peer_id, ECHO, "x", 5.0]) == "echo x"
-        assert dialler.do(where=1)[hidden.peer_id] == f"relay {relay.peer_id}"
-        assert hidden.do(where=1)[dialler.peer_id] == f"relay {relay.peer_id}"
-        assert hidden.do(request=[dialler.peer_id, ECHO, "y", 5.0]) == "echo y"
-        big = "z" * 200_000
-        assert dialler.do(request=[hidden.peer_id, ECHO, big, 10.0]) == "echo " + big
-        relay.process.kill()
-        wait_for(lambda: hidden.peer_id not in dialler.do(where=1))
 
 
 async def echo(_peer: PeerId, request: bytes) -> bytes:
     return request
-
-
-@asynccontextmanager
-async def discovering(host: Host, **settings: Any) -> AsyncIterator[None]:
-    discover(host, Discovery(**settings), "test")
-    yield
 
 
 def seed(number: int) -> bytes:
@@ -118,14 +37,12 @@ async def relay_and_hidden(
 ) -> AsyncIterator[tuple[Host, Host]]:
     async with (
         open_host(seed(1), ANY, "test", network_key=network_key) as relay,
-        discovering(relay, serve_relay=True),
         open_host(seed(2), ANY, "test", network_key=network_key, limits=SHUT) as hidden,
-        discovering(hidden, relays=relay.addresses),
     ):
+        discover(relay, Discovery(serve_relay=True), "test")
+        discover(hidden, Discovery(relays=relay.addresses), "test")
         hidden.serve(ECHO, echo)
-        with trio.fail_after(10):
-            while len(hidden.addresses) < 2:  # noqa: ASYNC110  there is no event for it
-                await trio.sleep(0.02)
+        await reachable(hidden, True)
         yield relay, hidden
 
 
@@ -133,8 +50,8 @@ async def test_a_closed_network_has_relays_too() -> None:
     async with (
         relay_and_hidden(seed(9)) as (_, hidden),
         open_host(seed(3), ANY, "test", network_key=seed(9)) as host,
-        discovering(host),
     ):
+        discover(host, Discovery(), "test")
         host.know(hidden.peer_id, hidden.addresses[1:])
         assert await host.request(hidden.peer_id, ECHO, b"x", timeout_s=5) == b"x"
 
@@ -144,13 +61,11 @@ async def test_a_relay_that_answers_in_anothers_place_gets_no_connection() -> No
     async with (
         relay_and_hidden() as (relay, hidden),
         open_host(seed(3), ANY, "test") as impostor,
-        discovering(impostor, relays=relay.addresses),
         open_host(seed(4), ANY, "test") as host,
-        discovering(host),
     ):
-        with trio.fail_after(10):
-            while len(impostor.addresses) < 2:  # noqa: ASYNC110
-                await trio.sleep(0.02)
+        discover(impostor, Discovery(relays=relay.addresses), "test")
+        discover(host, Discovery(), "test")
+        await reachable(impostor, True)
         serve = relay.guard._host.get_mux().handlers
 
         async def swap(stream: Any) -> None:
@@ -226,8 +141,8 @@ async def test_rubbish_on_the_relay_protocols_costs_a_stream_and_standing() -> N
         relay_and_hidden() as (relay, hidden),
         open_host(seed(3), ANY, "test", {relay.peer_id: relay.addresses}) as rude,
         open_host(seed(4), ANY, "test") as host,
-        discovering(host),
     ):
+        discover(host, Discovery(), "test")
         for said in (
             b"\x05rubbi",
             b"\xff\xff\xff\xff\xff",
@@ -264,6 +179,35 @@ async def test_whoever_is_no_relay_of_ours_brings_no_circuit() -> None:
             await read(stream, StopMessage)
         assert next(p.penalty for p in hidden.peers() if p.peer_id == stranger.peer_id) > 0
         assert relay.guard.is_connected(hidden.peer_id)
+
+
+async def test_circuits_leave_room_for_direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_client, "CIRCUITS_MOST", 2)
+    async with (
+        relay_and_hidden() as (relay, hidden),
+        open_host(seed(3), ANY, "test", {relay.peer_id: relay.addresses}) as host,
+    ):
+        found = [(await hop(host, relay.peer_id, to(hidden.peer_id)))[0] for _ in range(3)]
+        assert found == [Status.OK, Status.OK, Status.CONNECTION_FAILED]
+
+
+async def test_a_relay_that_was_away_is_used_again() -> None:
+    async with open_host(seed(2), ANY, "test", limits=SHUT) as hidden:
+        async with open_host(seed(1), ANY, "test") as relay:
+            discover(relay, Discovery(serve_relay=True), "test")
+            discover(hidden, Discovery(relays=relay.addresses), "test")
+            address = relay.addresses[0].partition("/p2p/")[0]
+            await reachable(hidden, True)
+        await reachable(hidden, False)
+        async with open_host(seed(1), address, "test") as relay:
+            discover(relay, Discovery(serve_relay=True), "test")
+            await reachable(hidden, True)
+
+
+async def reachable(host: Host, expected: bool) -> None:
+    with trio.fail_after(15):
+        while expected != any("p2p-circuit" in each for each in host.addresses):  # noqa: ASYNC110
+            await trio.sleep(0.02)
 
 
 class Pipe:
