@@ -124,16 +124,18 @@ class Catalogue:
             tuple(entry for verdict, entry in judged if verdict == "early"),
         )
 
-    def promote(self) -> int:
+    async def promote(self) -> int:
         """Afterwards nobody waits who can be judged by now. How many became news."""
-        news = []
-        for heard in self._waiting.everyone():
-            verdict = self._judged_again(heard)
-            if verdict == "news":
-                news.append(heard)
-            if verdict != "waiting":
-                self._waiting.leave(heard)
-        return self._keep(news)
+        waiting, news = self._waiting.everyone(), 0
+        for at in range(0, len(waiting), TAKEN_AT_ONCE):
+            await trio.lowlevel.checkpoint()
+            batch = waiting[at : at + TAKEN_AT_ONCE]
+            judged = [(heard, self._judge(heard)) for heard in batch]
+            for heard, verdict in judged:
+                if verdict != "waiting":
+                    self._waiting.leave(heard)
+            news += self._keep([heard for heard, verdict in judged if verdict == "news"])
+        return news
 
     async def run(self) -> None:
         """Promotes those who wait and removes what is past, for as long as the node lives."""
@@ -141,7 +143,7 @@ class Catalogue:
         while True:
             await trio.sleep(WAITING_S)
             try:
-                if self.promote():
+                if await self.promote():
                     self._tell_promoted()
                 if trio.current_time() >= swept_at + SWEEP_S:
                     swept_at = trio.current_time()
@@ -195,14 +197,6 @@ class Catalogue:
         if known is None and self._has_too_many(said.owner):
             return "early"
         return "news"
-
-    def _judged_again(self, heard: Heard) -> Verdict:
-        """As `_judge`; a binding may have ended since, or be checked for the first time now."""
-        try:
-            return self._judge(heard)
-        except RemoteProtocolError as error:
-            log.debug("waiting announcement refused", why=str(error))
-            return "refused"
 
     def _has_too_many(self, owner: bytes) -> bool:
         return assets.unregistered(self._engine.db, owner) >= UNREGISTERED_MOST

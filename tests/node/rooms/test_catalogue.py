@@ -190,9 +190,9 @@ async def test_an_asset_that_two_claim_waits_for_the_chain(nodes, autojump_clock
     assert c.catalogue.acceptable("x", thief)
     await c.catalogue.receive("x", thief)
     assert not c.catalogue.acceptable("x", owner)
-    assert c.catalogue.promote() == 0
+    assert await c.catalogue.promote() == 0
     c.registered(CDT, a.account, document(a.key.peer_id))
-    assert c.catalogue.promote() == 1
+    assert await c.catalogue.promote() == 1
     assert assets.find(c.engine.db, CDT).endpoint == a.key.peer_id
     c.catalogue.sweep()
     assert c.rooms.announcements.of(CDT, author(a)) is not None
@@ -207,7 +207,7 @@ async def test_a_stranger_is_believed_once_its_binding_is_shown(nodes, autojump_
     other = msgspec.structs.replace(announcement(stranger), cdt=b"\x02" * 32)
     plain = signed(stranger, other)
     assert not c.catalogue.acceptable("x", plain)  # it waits, and is not relayed
-    assert c.catalogue.promote() == 0
+    assert await c.catalogue.promote() == 0
     c.registered(CDT, account, document(key.peer_id))  # an account that paid for an asset
     binding = bound(local, key, account, int(c.engine.clock()) + 9_000)
     with_it = signed(stranger, announcement(stranger, seq=2, binding=binding))
@@ -217,7 +217,7 @@ async def test_a_stranger_is_believed_once_its_binding_is_shown(nodes, autojump_
     taken = await c.catalogue.take([lie], [opened(lie).entry])
     assert taken.unwanted == (opened(lie).entry,)  # who passes it on is not to blame
     assert c.catalogue.acceptable("x", with_it)
-    assert c.catalogue.promote() == 1  # what waited, too
+    assert await c.catalogue.promote() == 1  # what waited, too
     assert assets.find(c.engine.db, b"\x02" * 32).owner == account
 
 

@@ -45,7 +45,7 @@ async def test_a_binding_that_ends_while_it_waits_harms_nobody(nodes, autojump_c
     assert not node.catalogue.acceptable("stranger", data)
     assert len(node.catalogue._waiting) == 1
     node.engine.clock = lambda: now + 60.0
-    assert node.catalogue.promote() == 0
+    assert await node.catalogue.promote() == 0
     assert len(node.catalogue._waiting) == 0
 
 
@@ -56,5 +56,5 @@ async def test_a_forged_binding_of_somebody_who_registers_later_harms_nobody(
     assert not node.catalogue.acceptable("stranger", announced(node))
     with node.engine.transaction() as tx:
         assets.registered(tx, b"\x66" * 32, STRANGER, "data", bytes(32), 0)
-    assert node.catalogue.promote() == 0
+    assert await node.catalogue.promote() == 0
     assert len(node.catalogue._waiting) == 0

@@ -212,7 +212,7 @@ async def test_what_is_unwanted_is_fetched_once_and_waits_for_its_binding(
     assert second.body_bytes == 0
     assert not b.host.reported
     monkeypatch.setattr(type(c.directory), "bound", lambda *_: True)
-    assert b.catalogue.promote() == 1
+    assert await b.catalogue.promote() == 1
     assert held(b) == held(c)
     monkeypatch.undo()
     b.catalogue.sweep()  # and when the binding ends, what it let in goes
