@@ -17,7 +17,7 @@ from node.directory import Directory
 from node.engine import Engine, Transaction
 from node.errors import Fault
 from node.grant_records import KeptGrant
-from protocol import privacy, terms_policy, terms_table
+from protocol import moments, privacy, terms_policy, terms_table
 from protocol.contract_request import facts_of, step_for
 from protocol.documents import Algorithm, Step
 from protocol.errors import RemoteProtocolError
@@ -276,8 +276,9 @@ def alive(request: ContractRequest, now: float) -> tuple[Finding, ...]:
     """A failure if a grant for the request would be over when it is given; else nothing."""
     if request.expires > now:
         return ()
-    late = Finding(EXPIRY, str(request.expires), f"later than now, {int(now)}", passed=False)
-    return (late,)
+    expires = moments.text(min(request.expires, moments.LAST))
+    told = f"later than now, {moments.text(int(now))},"
+    return (Finding(EXPIRY, expires, told, passed=False),)
 
 
 def _code_finding(step: Step) -> Finding:

@@ -1,24 +1,12 @@
 """An administrator's own examples, judged by a policy before it is live.
 
-    [request]                       # what each example asks for unless it says otherwise
-    dataset = "applicants-a"        # or: compute = true
-    operation = "shared-features"
-    consumer = "fintech-c"
-    ...
-
-    [[examples]]
-    name = "twice as wide"
-    expect = "refuse"
-    fails = ["parameters.width"]
-    request.parameters.width = 8
-
 The very same rules judge them as judge a request from the network; only earlier grants and
 revocations are not looked at. Nothing is read but the configuration.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -26,12 +14,13 @@ from mpc import operations
 from node.config import Config
 from node.config_reading import sentence_of
 from node.errors import Fault
+from node.example_file import Example, ExampleFile, Request, merged
 from node.judging import Question, alive
 from protocol import terms, terms_policy, terms_table
 from protocol.documents import Algorithm, Step
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, from_hexadecimal, hexadecimal
-from protocol.judgement import Judgement, Verdict, judged, nearest
+from protocol.judgement import Judgement, judged, nearest
 from protocol.manifest import Parameters
 from protocol.messages import ContractRequest
 from protocol.privacy import Committee
@@ -39,60 +28,6 @@ from protocol.terms import Terms
 from protocol.terms_table import TermsTable
 
 DAY_S = 86_400
-MOST_EXAMPLES = 1000
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file; its fields are the known keys."""
-
-
-class Request(Table, frozen=True, kw_only=True):
-    """What is asked, for a dataset of this configuration or for its compute asset.
-
-    Organisations by name or account. `members` are those who compute, `contributors` those whose
-    rows enter; `seats` of the members sit, all of them if it is left out.
-    """
-
-    dataset: str = ""
-    compute: bool = False
-    operation: str
-    code: Annotated[str, msgspec.Meta(pattern=r"\A0x[0-9a-f]{64}\Z")] | None = None
-    consumer: str
-    recipient: str
-    purpose: str
-    attester: str
-    decider: str
-    members: tuple[str, ...]
-    contributors: tuple[str, ...]
-    seats: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
-    threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    cohort: Annotated[int, msgspec.Meta(ge=1)]
-    labels: Literal["seen-by-owners", "hidden"] = "hidden"
-    price: Annotated[int, msgspec.Meta(ge=0)] = 0
-    uses: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] = 1
-    days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] = 1
-    waived: tuple[str, ...] = ()
-    parameters: dict[str, Any] | None = None
-
-
-class Example(Table, frozen=True, kw_only=True):
-    """One request with the verdict that its author expects, and which terms are to fail.
-
-    `fails` lists members of the terms table, or operands; all that fail are to be listed, unless
-    it is left out.
-    """
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    expect: Verdict
-    fails: tuple[str, ...] | None = None
-    request: dict[str, Any] = {}
-
-
-class ExampleFile(Table, frozen=True, kw_only=True):
-    """The whole file."""
-
-    request: dict[str, Any] = {}
-    examples: Annotated[tuple[Example, ...], msgspec.Meta(min_length=1, max_length=MOST_EXAMPLES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +57,6 @@ class Outcome:
         return self.judgement.verdict == self.example.expect and same
 
 
-def read(table: Mapping[str, Any], source: str) -> ExampleFile:
-    """The examples; Fault `input-invalid` with what is wrong and where."""
-    try:
-        found = msgspec.convert(dict(table), ExampleFile)
-    except msgspec.ValidationError as error:
-        raise Fault("input-invalid", f"{source}: {sentence_of(error)}") from None
-    for example in found.examples:
-        for member in example.fails or ():
-            if not terms_policy.is_spoken_of(terms_policy.operand_of(member)):
-                where = f"{source}, example {example.name!r}, fails"
-                raise Fault("input-invalid", f"{where}: no terms speak of {member!r:.80}")
-    return found
-
-
 def judge(
     examples: ExampleFile, config: Config, own: Account, now: float, source: str
 ) -> list[Outcome]:
@@ -147,27 +68,15 @@ def judge(
     bench = _Bench.of(config, own, now)
     outcomes = []
     for example in examples.examples:
-        merged = _merged(examples.request, example.request)
+        asked = merged(examples.request, example.request)
         where = f"{source}, example {example.name!r}"
         try:
-            request = msgspec.convert(merged, Request)
+            request = msgspec.convert(asked, Request)
             outcomes.append(Outcome(example, bench.judge(request)))
         except (msgspec.ValidationError, RemoteProtocolError) as error:
             told = sentence_of(error) if isinstance(error, msgspec.ValidationError) else error
             raise Fault("input-invalid", f"{where}: {told}") from None
     return outcomes
-
-
-def _merged(usual: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`usual` with `changes`; of tables inside the members that are named, no more."""
-    merged = dict(usual)
-    for key, value in changes.items():
-        before = merged.get(key)
-        if isinstance(value, dict) and isinstance(before, dict):
-            merged[key] = _merged(before, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from protocol import moments
+
 Scalar = str | int | float
 Operator = Literal["eq", "lteq", "gteq", "isAnyOf", "isNoneOf"]
 LeftOperand = Annotated[
@@ -48,7 +50,7 @@ _NAMES = {
     COUNTERPARTY: "counterparty",
     OUTPUT_RECIPIENT: "recipient of the result",
     PURPOSE: "purpose",
-    EXPIRY: "expiry (seconds since 1970)",
+    EXPIRY: "expiry",
     USES: "number of uses",
     PAY_AMOUNT: "price offered",
     COMMITTEE_SIZE: "members of the committee",
@@ -206,7 +208,7 @@ def amount(value: Scalar | tuple[Scalar, ...]) -> int:
 
 
 def _asked(facts: Mapping[str, Scalar], operand: str) -> str:
-    return _told(facts[operand]) if operand in facts else "nothing"
+    return _told(operand, facts[operand]) if operand in facts else "nothing"
 
 
 _WORDS = {
@@ -233,9 +235,12 @@ def forbidden(constraint: Constraint) -> str:
 def _listed(constraint: Constraint) -> str:
     right = constraint.rightOperand
     values = right if isinstance(right, tuple) else (right,)
-    return ", ".join(map(_told, values)) or "nobody and nothing"
+    told = [_told(constraint.leftOperand, value) for value in values]
+    return ", ".join(told) or "nobody and nothing"
 
 
-def _told(value: Scalar) -> str:
+def _told(operand: str, value: Scalar) -> str:
     """The value for a person: bounds that are whole are told so, whatever type their table has."""
+    if operand == EXPIRY and isinstance(value, int) and 0 <= value <= moments.LAST:
+        return moments.text(value)
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

@@ -113,9 +113,9 @@ class TermsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     epsilon_max: Annotated[float, msgspec.Meta(gt=0)] | None = None
     leakage: Literal["noise", "accept"] = "noise"
     parameters: dict[str, Bounds] = {}
-    permission: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=16)] = ()
-    prohibition: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=16)] = ()
-    duty: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=4)] = ()
+    permission: tuple[Rule, ...] = ()
+    prohibition: tuple[Rule, ...] = ()
+    duty: tuple[Rule, ...] = ()
     refer: tuple[Referable, ...] = ()
     refer_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = 7
 

@@ -39,10 +39,10 @@ def terms_test(
     json: Json = False,
 ) -> None:
     """Put your own examples to a policy before it is live; no daemon is needed."""
-    from node import policy_examples  # noqa: PLC0415
+    from node import example_file, policy_examples  # noqa: PLC0415
 
     config, own = _policy(context, policy)
-    examples = policy_examples.read(table_from(file), str(file))
+    examples = example_file.read(table_from(file), str(file))
     outcomes = policy_examples.judge(examples, config, own, time.time(), str(file))
     show(policy_examples.plain(outcomes, config), as_json=json)
     wrong = [each.example.name for each in outcomes if not each.as_expected]

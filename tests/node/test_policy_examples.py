@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from node import policy_examples, terms_exchange
+from node import example_file, policy_examples, terms_exchange
 from node.cli import program
 from node.config import Config, parse
 from node.errors import KINDS, Fault
@@ -46,7 +46,7 @@ def table() -> dict[str, Any]:
 
 
 def outcomes(found: dict[str, Any], policy: Config | None = None) -> list[policy_examples.Outcome]:
-    examples = policy_examples.read(found, "examples.toml")
+    examples = example_file.read(found, "examples.toml")
     return policy_examples.judge(examples, policy or config(), OWN, NOW, "examples.toml")
 
 
