@@ -14,6 +14,7 @@ import trio
 
 from chain import contracts
 from node import assets, organisation_records
+from node.bindings import Bound
 from node.chain_link import ChainLink
 from node.engine import Transaction
 from node.errors import Fault
@@ -72,11 +73,10 @@ class Introducing:
     def renew(self, signer: Signer) -> bool:
         """True if a binding was signed, for none that counts holds for another RENEW_S."""
         now = self._engine.clock()
-        current = self._bindings.of_account(self._own.account)
         if self._bindings.has_ended(self._own.account):
             return False
-        ours = current is not None and current.peer_id == self._own.peer_id
-        if ours and current is not None and current.valid_until > now + RENEW_S:
+        current = self._bindings.of_account(self._own.account)
+        if current is not None and self._suffices(current, now):
             return False
         message = self._message(int(now) + GOSSIPED_S)
         signed = Binding(
@@ -91,6 +91,11 @@ class Introducing:
             self._bindings.keep(tx, signed)
             tx.note("binding", self._own.account, "signed", seq=signed.seq)
         return True
+
+    def _suffices(self, current: Bound, now: float) -> bool:
+        """The chain's wins while it is in force, so that gossip has nothing to add to it."""
+        ours = current.peer_id == self._own.peer_id
+        return current.source == "chain" or (ours and current.valid_until > now + RENEW_S)
 
     # ------------------------------------------------------------------ on the chain
 
