@@ -7,7 +7,9 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from libp2p.bitswap.client import BitswapClient
 from libp2p.bitswap.pb.bitswap_pb2 import Message
+from libp2p.peer.id import ID
 
 from node import assets, document_stock
 from node.bitswap import STREAMS_PER_PEER, Bitswap
@@ -217,3 +219,23 @@ async def test_a_document_over_a_real_socket_amid_garbage(scene, make_document):
                 await heard.wait()
     assert [block.data for block in got[0].payload] == [body]
     assert assets.has_document(scene.db, documents.proof_of(body))
+
+
+async def test_the_librarys_own_client_gets_a_document_by_its_cid(scene, make_document):
+    body = make_document("large", 200_000)
+    (cid,) = keep(scene, body)
+    async with (
+        open_host(os.urandom(32), ANY, "test") as host,
+        open_guard(os.urandom(32), "none", limits=Limits()) as guest,
+        trio.open_nursery() as nursery,
+    ):
+        Bitswap(scene.engine, host, scene.exchange.quota)
+        client = BitswapClient(guest._host)
+        client.set_nursery(nursery)
+        await client.start()
+        await guest.dial(host.peer_id, host.addresses[0].partition("/p2p/")[0])
+        with trio.fail_after(20):
+            got = await client.new_session().get_block(cid, peer_id=ID.from_string(host.peer_id))
+        await client.stop()
+        nursery.cancel_scope.cancel()
+    assert got == body
