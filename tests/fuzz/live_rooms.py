@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from chain.schema import MIGRATIONS
 from node import assets, daemon, log
 from node.config import FolderConfig, from_table
 from node.engine import Engine
+from node.errors import Fault
 from node.folder import create_folder, write_private
 from node.keys import Password, PeerKey, create_keystore
 from node.libp2p_guard import Guard
 from node.store import open_store
+from node.streams import StreamBroken
 from protocol import documents
 from protocol.documents import Metadata
+from protocol.errors import RemoteProtocolError
 from protocol.ids import Account
 from tests.fuzz.frame_targets import Scripted
 from tests.node.rooms import contracts
@@ -100,6 +103,8 @@ class LiveRooms:
     gossip: list[Callable[[str, bytes], bool]] = field(default_factory=list)
     gossiped: list[Any] = field(default_factory=list)
     rooms: Any = None
+    answers: Callable[[str], bytes] | None = None
+    """protocol -> what every peer answers; without it nobody is connected."""
     token: trio.lowlevel.TrioToken | None = None
     failures: _Failures = field(default_factory=_Failures)
     ended: trio.Event = field(default_factory=trio.Event)
@@ -114,6 +119,14 @@ class LiveRooms:
         """What `action` gives on the daemon's thread. OursError if it logged a failure there."""
         run = trio.from_thread.run_sync
         return self._checked(run, action, *arguments)
+
+    def ask(self, action: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        """`action`, which asks peers; it may end in a Fault or in a peer's error only."""
+        self._checked(trio.from_thread.run, self._ask, action, *arguments)
+
+    async def _ask(self, action: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        with trio.move_on_after(PATIENCE_S), suppress(Fault, RemoteProtocolError):
+            await action(*arguments)
 
     def feed(self, protocol: str, peer: str, data: bytes) -> bytes:
         """What the daemon answers to these bytes of `peer` on a stream of `protocol`."""
@@ -224,6 +237,14 @@ def _recorded(live: LiveRooms) -> Iterator[None]:
         async for author, data in receiver:
             yield author, data
 
+    async def answer(_guard: Guard, _peer_id: str, protocol: str) -> Heard:
+        if live.answers is None:
+            raise StreamBroken("nobody is connected")
+        return Heard(live.answers(protocol))
+
+    def is_connected(_guard: Guard, _peer_id: str) -> bool:
+        return live.answers is not None
+
     def keep_rooms(rooms: Any) -> Any:
         live.rooms = rooms
         return table(rooms)
@@ -231,6 +252,8 @@ def _recorded(live: LiveRooms) -> Iterator[None]:
     with (
         mock.patch.object(Guard, "handle", keep_handler),
         mock.patch.object(Guard, "gossip", keep_check),
+        mock.patch.object(Guard, "open_stream", answer),
+        mock.patch.object(Guard, "is_connected", is_connected),
         mock.patch.object(daemon, "table", keep_rooms),
     ):
         yield
