@@ -42,6 +42,7 @@ class LiveSession:
     coordinator: str
     nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_BYTES), repr=False)
     pledge: SignedPledge | None = None
+    pledging: trio.Lock = field(default_factory=trio.Lock)
     pledges: tuple[SignedPledge, ...] = ()
     draw: Draw | None = None
     seating: Seating | None = None

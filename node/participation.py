@@ -82,6 +82,7 @@ class Participation:
         Fault or RemoteProtocolError says by which rule this node stays out.
         """
         live = session_rules.examine(self._house, proposal, coordinator)
+        session_records.require_new(self._house.engine.db, live.session)
         await self._give_way(live)
         self._check_room(coordinator)
         with self._house.engine.transaction() as tx:
@@ -92,14 +93,18 @@ class Participation:
         return live
 
     async def pledge(self, proposal: SessionProposal, coordinator: PeerId) -> SessionPledged:
-        """This owner's yes to a proposal: its pledge for the draw."""
-        return await self.pledged(await self.begin(proposal, coordinator))
+        """This owner's yes to a proposal: its pledge for the draw; the same one, if asked again."""
+        live = self.live.get(SessionId(proposal.session))
+        if live is None or (live.coordinator, live.proposal) != (coordinator, proposal):
+            live = await self.begin(proposal, coordinator)
+        return await self.pledged(live)
 
     async def pledged(self, live: LiveSession) -> SessionPledged:
         """This owner's pledge for the draw of a session that has begun here."""
         if "contributor" not in live.roles:
             raise RemoteProtocolError("this node brings no data, so it has nothing to pledge")
-        pledge = await self.drawing.pledge(live)
+        async with live.pledging:
+            pledge = live.pledge or await self.drawing.pledge(live)
         require_living(self._house, live)
         return SessionPledged(pledge=pledge, checked=agreed(self._house, live, "proposal"))
 

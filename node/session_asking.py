@@ -30,6 +30,9 @@ from protocol.messages import (
 )
 
 ANSWER_S = 20.0
+PAUSES_S = (0.1, 0.2, 0.4)
+"""Before the second, third and fourth try: a dead node is noticed in less than a second."""
+LOST = ("peer-unreachable", "peer-timeout")
 
 PARTS: dict[type[Wire], str] = {
     SessionProposal: "proposal",
@@ -78,9 +81,7 @@ class Asking:
         """
         name = self.name(peer_id)
         try:
-            data = await self._host.request(
-                peer_id, SESSION_PROTOCOL, codec.encode(message), timeout_s=timeout_s
-            )
+            data = await self._request(peer_id, codec.encode(message), timeout_s)
             answer = codec.decode(data, kind, SessionDeclined)
         except (Fault, RemoteProtocolError) as error:
             sentence = f"the node of {name} does not answer as it should: {error}"
@@ -94,6 +95,23 @@ class Asking:
         if checked is not None:
             self._note(session, "yes", part, name, checked=list(checked))
         return answer
+
+    async def _request(self, peer_id: PeerId, data: bytes, timeout_s: float) -> bytes:
+        """The peer's answer; where a connection breaks, the same question goes out again.
+
+        Every question of a session may be repeated: it gets the answer that was given.
+        """
+        deadline = trio.current_time() + timeout_s
+        for pause_s in PAUSES_S:
+            left_s = max(0.0, deadline - trio.current_time())
+            try:
+                return await self._host.request(peer_id, SESSION_PROTOCOL, data, timeout_s=left_s)
+            except Fault as fault:
+                if fault.kind not in LOST or trio.current_time() + pause_s >= deadline:
+                    raise
+            await trio.sleep(pause_s)
+        left_s = max(0.0, deadline - trio.current_time())
+        return await self._host.request(peer_id, SESSION_PROTOCOL, data, timeout_s=left_s)
 
     def _note(self, session: bytes, outcome: str, part: str, name: str, **why: object) -> None:
         with self._house.engine.transaction() as tx:

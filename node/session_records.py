@@ -70,10 +70,15 @@ def decisions(db: Database, session: bytes) -> list[dict[str, Any]]:
     ]
 
 
+def require_new(db: Database, session: bytes) -> None:
+    """Fault `session-refused` if the id was used, whatever has become of that session."""
+    if find(db, session) is not None:
+        raise Fault("session-refused", f"session {hexadecimal(session)} has been used already")
+
+
 def begin(tx: Transaction, session: bytes, task: bytes, roles: Iterable[str]) -> None:
     """Afterwards the session is PROPOSED here. Fault `session-refused` if its id was used."""
-    if find(tx.db, session) is not None:
-        raise Fault("session-refused", f"session {hexadecimal(session)} has been used already")
+    require_new(tx.db, session)
     tx.db.execute(
         "INSERT INTO sessions (session, task, roles, state, started_at, updated_at) "
         "VALUES (?, ?, ?, ?, ?, ?)",

@@ -5,6 +5,7 @@ pledges to different owners, replays old ones, asks too early, twice or for some
 """
 
 import json
+import random
 
 import msgspec
 import pytest
@@ -181,6 +182,17 @@ async def test_a_no_is_kept_by_who_said_it_and_who_heard_it(world, autojump_cloc
         assert "no grant that is alive" in no["sentence"]
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_lost_questions_and_answers_are_asked_again(
+    world, network, autojump_clock, seed: int
+) -> None:
+    dice = random.Random(seed)
+    network.lose = lambda: dice.choices(["", "before", "after"], [8, 1, 1])[0]
+    roster = await completed(world)
+    assert len(sitting(roster)) == 3
+    assert len([each for each in world.workers if each.role == "member"]) == 3
+
+
 # ---------------------------------------------------------------------- a lying recipient
 
 
@@ -277,6 +289,20 @@ async def test_two_equal_draws_at_once_start_the_workers_once(world) -> None:
         nursery.start_soon(ask)
     assert answers[0] == answers[1]
     assert world.started == len(answers[0].seats)
+
+
+async def test_two_equal_proposals_at_once_make_one_pledge_or_a_no(world) -> None:
+    proposal, answers = world.proposal(), []
+
+    async def ask() -> None:
+        answers.append(await world.ask("fintech-c", "bank-a", proposal))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask)
+    pledges = {codec.encode(each) for each in answers if isinstance(each, SessionPledged)}
+    assert len(pledges) == 1
+    assert len(session_records.every(world.nodes["bank-a"].engine.db)) == 1
 
 
 async def test_steps_out_of_order_are_refused(world) -> None:
