@@ -170,8 +170,16 @@ class Judging:
         return (Finding(REVOKED, "a grant again", "none after a revocation", not kept.revoked),)
 
     def terms_of(self, asset: Asset) -> tuple[TermsTable, Terms]:
-        """Today's terms of one of this node's own assets, by its configuration."""
+        """Today's terms of one of this node's own assets, by its configuration.
+
+        Fault `terms-invalid` for an asset that is neither rows nor compute: nothing is granted
+        of an algorithm, only of what it is composed of.
+        """
         dataset, published_at = self._published(asset.cdt)
+        if asset.kind not in ("data", "compute"):
+            raise Fault(
+                "terms-invalid", f"{asset.name!r} is of type {asset.kind}: ask for what is below"
+            )
         if asset.kind == "data":
             return self.terms_from(self.dataset_terms(dataset), published_at, data=True)
         return self.terms_from(self.compute_terms(), published_at, data=False)

@@ -22,6 +22,20 @@ EXAMPLES = SAMPLES / "examples.toml"
 OWN = Account(b"\x07" * 20)
 NOW = 1_800_000_000.0
 
+COMPUTE = """
+[compute]
+name = "compute"
+[compute.terms]
+operations = ["committee-member"]
+counterparties = ["fintech-c"]
+recipients = ["fintech-c"]
+purposes = ["credit-risk-model"]
+attesters = ["regulator-d"]
+deciders = []
+valid_for_days = 3
+uses = 1
+"""
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -78,22 +92,7 @@ def test_a_changed_policy_changes_what_happens() -> None:
 
 
 def test_a_compute_asset_is_tried_too() -> None:
-    text = (
-        POLICY.read_text("utf-8")
-        + """
-[compute]
-name = "compute"
-[compute.terms]
-operations = ["committee-member"]
-counterparties = ["fintech-c"]
-recipients = ["fintech-c"]
-purposes = ["credit-risk-model"]
-attesters = ["regulator-d"]
-deciders = []
-valid_for_days = 3
-uses = 1
-"""
-    )
+    text = POLICY.read_text("utf-8") + COMPUTE
     found = table()
     del found["request"]["dataset"], found["request"]["parameters"]
     found["request"] |= {"compute": True, "operation": "committee-member", "days": 1}
@@ -183,6 +182,21 @@ def test_what_is_exported_is_imported_as_the_same_terms(run: Run, tmp_path: Path
     status, out, err = run("terms", "import", file)
     assert (status, err) == (0, "")
     assert tomllib.loads(out)["datasets"]["terms"]["uses"] == 3
+
+
+def test_a_compute_asset_is_exported_and_imported_too(run: Run, tmp_path: Path) -> None:
+    policy = tmp_path / "northbund.toml"
+    policy.write_text(POLICY.read_text("utf-8") + COMPUTE)
+    status, out, _ = run("terms", "export", "compute", "--policy", policy)
+    assert status == 0
+    (permission,) = json.loads(out)["permission"]
+    assert permission["target"].endswith(":compute")
+    file = tmp_path / "policy.json"
+    file.write_text(out)
+    status, out, _ = run("terms", "import", file, "--compute")
+    shown = tomllib.loads(out)["compute"]["terms"]
+    assert shown["operations"] == ["committee-member"]
+    assert (shown["deciders"], shown["uses"]) == ([], 1)
 
 
 def test_what_odrl_says_beyond_the_subset_is_told(run: Run, tmp_path: Path) -> None:

@@ -386,3 +386,35 @@ async def test_a_composer_that_promises_more_than_a_child_allows_is_told_which(
     nobody = msgspec.structs.replace(plain, children=(silent,), services=(service(nodes, 2),))
     with pytest.raises(Fault, match="compute-bank-a"):
         terms_review.check_promise(db, nobody)
+
+
+async def test_the_command_reloads_the_terms_of_the_file_or_nothing(
+    nodes: Any, autojump_clock: object, tmp_path: Path
+) -> None:
+    b = nodes["bank-b"]
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o700)
+    sample = Path(__file__).parents[3] / "configs" / "terms" / "careful-bank.toml"
+    text = sample.read_text("utf-8").replace('name = "applicants"', 'name = "facts"')
+    (folder / "northbund.toml").write_text(text.replace("uses = 3", "uses = 0"))
+    house = SimpleNamespace(
+        engine=b.engine,
+        directory=b.directory,
+        judging=b.judging,
+        folder=SimpleNamespace(path=folder),
+    )
+    methods = TermsMethods(SimpleNamespace(house=house))  # type: ignore[arg-type]
+    with pytest.raises(Fault, match="uses"):
+        await methods.reload(Parameters())
+    assert b.judging.dataset_terms("facts")["uses"] == 2
+    (folder / "northbund.toml").write_text(text)
+    assert await methods.reload(Parameters()) == {"changed": ["facts"], "failing_grants": 0}
+    assert b.judging.dataset_terms("facts")["uses"] == 3
+
+
+async def test_nothing_is_granted_of_an_algorithm(nodes: Any, autojump_clock: object) -> None:
+    everybody_knows(nodes, algorithm(nodes))
+    c = nodes["fintech-c"]
+    c.engine.db.execute("INSERT INTO own_assets VALUES (?, '', 'risk', x'', '', 0)", [ALGORITHM])
+    with pytest.raises(Fault, match="of type algorithm"):
+        c.judging.terms_of_leaf(ALGORITHM)
