@@ -98,6 +98,11 @@ def split_peer(address: str) -> tuple[PeerId, str]:
     return PeerId(named), dialable(address, named)
 
 
+def binary(address: str) -> bytes:
+    """`address`, which was checked, as libp2p's own protocols write it."""
+    return bytes(Multiaddr(address).to_bytes())
+
+
 async def resolve(address: str, timeout_s: float) -> list[str]:
     """The addresses of numbers that a direct `address` stands for; itself, if it is one already.
 

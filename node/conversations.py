@@ -157,8 +157,8 @@ class Conversations:
             try:
                 await handler(PeerId(peer_id), stream)
             except RemoteProtocolError as error:
-                await reset(stream)
                 self._conduct.penalise(peer_id, PENALTY_PROTOCOL, f"{protocol}: {error}")
+                await reset(stream)
             except (StreamBroken, trio.TooSlowError) as error:
                 await reset(stream)
                 log.debug("stream ended", peer=peer_id, protocol=protocol, reason=repr(error))

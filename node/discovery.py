@@ -34,7 +34,7 @@ def discover(host: Host, settings: Discovery, network: str) -> None:
     """
     host.spawn(RelayClient(host, by_peer(settings.relays)).run)
     if settings.serve_relay:
-        host.serve_stream(HOP, Relay(host.guard).serve)
+        host.serve_stream(HOP, Relay(host).serve)
     for peer_id, addresses in by_peer(settings.bootstrap).items():
         host.know(peer_id, host.configured(peer_id) + addresses)
     if settings.kademlia:

@@ -49,6 +49,8 @@ async def join(
 def network_key(path: Path | None) -> bytes | None:
     """The 32 bytes in the file, which holds them as they are or as hexadecimal digits.
 
+    They keep strangers out and hide that this is libp2p; secrecy is Noise's. py-libp2p's cipher
+    has a nonce of 8 bytes where the specification has 24, so members of other libraries cannot be.
     Fault "key-missing", "key-unsafe", "key-damaged".
     """
     if path is None:

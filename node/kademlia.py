@@ -30,6 +30,7 @@ from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 from multiaddr.exceptions import Error as MultiaddrError  # type: ignore[import-untyped]
 
+from node.addresses import binary
 from node.errors import Fault
 from node.host import Host
 from node.libp2p_guard import GuardedStream
@@ -191,7 +192,7 @@ def _add(message: Message, peer_id: PeerId, addresses: Iterable[str]) -> None:
     peer = message.closerPeers.add()
     peer.id = peer_bytes(peer_id)
     for address in list(addresses)[:PER_SOURCE]:
-        peer.addrs.append(Multiaddr(address).to_bytes())
+        peer.addrs.append(binary(address))
 
 
 def _peers(message: Message) -> list[tuple[PeerId, list[str]]]:

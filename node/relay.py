@@ -17,7 +17,9 @@ from collections import Counter
 import trio
 from base58 import b58encode
 
-from node.libp2p_guard import Guard, GuardedStream
+from node.addresses import CIRCUIT, binary
+from node.host import Host
+from node.libp2p_guard import GuardedStream
 from node.log import get_logger
 from node.relay_messages import HOP, STOP, HopMessage, Status, StopMessage, read, write
 from node.streams import ByteStream, StreamBroken, reset
@@ -40,10 +42,11 @@ PIECE = 65_536
 
 
 class Relay:
-    """The relay that a host is for others."""
+    """The relay that `host` is for others."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._guard = host.guard
         self._reservations: dict[str, float] = {}
         self._sources: Counter[str] = Counter()
         self._targets: Counter[str] = Counter()
@@ -77,6 +80,8 @@ class Relay:
         self._reservations[peer_id] = now + RESERVATION_S
         answer = _status(Status.OK)
         answer.reservation.expire = int(time.time() + RESERVATION_S)
+        direct = [each for each in self._host.addresses if CIRCUIT not in each]
+        answer.reservation.addrs.extend(binary(each) for each in direct)
         log.info("reserved", peer=peer_id)
         return answer
 

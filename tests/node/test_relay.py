@@ -1,12 +1,14 @@
 """A peer that cannot be dialled is reached through a relay; what relays may not do."""
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
+from multiaddr import Multiaddr
 
 from node import relay_client
 from node.discovery import Discovery, discover
@@ -96,6 +98,18 @@ def to(peer_id: PeerId) -> HopMessage:
     message = HopMessage(type=HopMessage.CONNECT)
     message.peer.id = peer_bytes(peer_id)
     return message
+
+
+async def test_a_reservation_says_until_when_and_where() -> None:
+    async with (
+        relay_and_hidden() as (relay, _),
+        open_host(seed(3), ANY, "test", {relay.peer_id: relay.addresses}) as host,
+    ):
+        stream = await host.open_stream(relay.peer_id, HOP)
+        await write(stream, HopMessage(type=HopMessage.RESERVE))
+        told = (await read(stream, HopMessage)).reservation
+        assert 0 < told.expire - time.time() <= 3_601
+        assert [str(Multiaddr(each)) for each in told.addrs] == list(relay.addresses)
 
 
 async def test_a_reservation_is_for_oneself_alone() -> None:
