@@ -89,7 +89,10 @@ class Grants:
     def check(
         self, request: ContractRequest, grant: GrantTerms, signature: bytes, owner: Account
     ) -> None:
-        """RemoteProtocolError unless `grant` answers `request` and its owner has signed it."""
+        """RemoteProtocolError unless `grant` answers `request` and its owner has signed it.
+
+        Fault if the child is not confirmed here any more.
+        """
         asked = {
             "child": request.child,
             "parent": request.parent,
@@ -106,6 +109,8 @@ class Grants:
             raise RemoteProtocolError("the grant asks for more than was offered")
         if grant.max_uses < request.uses or grant.expiry < request.expires:
             raise RemoteProtocolError("the grant is for fewer uses or a shorter time")
+        if grant.unit != self._unit(request.child):
+            raise RemoteProtocolError("the grant is priced by another unit than the document says")
         domain = typed_data.registry_domain(self._chain.chain_id, self._chain.registry)
         try:
             digest = typed_data.digest(domain, typed(grant))
@@ -167,6 +172,10 @@ class Grants:
     def _epoch(self, cdt: bytes) -> int:
         asset = assets.find(self._engine.db, cdt)
         return asset.epoch if asset else 0
+
+    def _unit(self, child: bytes) -> int:
+        _, metadata = assets.confirmed(self._engine.db, child)
+        return UNITS[metadata.services[0].price.unit] if metadata.services else UNITS["edge"]
 
     def _next_seq(self, db: Database, child: bytes, parent: bytes) -> int:
         """One more than any that was ever signed: withdrawn ones count, and what the chain has."""

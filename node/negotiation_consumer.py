@@ -126,6 +126,8 @@ class Consumer:
                 return "nobody here accepted the offer before it ended"
             case State.VERIFIED:
                 return f"{name} did not confirm the grant before it expired"
+        if negotiation.sentence:
+            return f"{name} did not answer well before the deadline: {negotiation.sentence}"
         return f"{name} did not answer before the deadline"
 
     # ------------------------------------------------------------------ saying and hearing
@@ -146,7 +148,7 @@ class Consumer:
             if late and owed.attempts >= SLOW_AFTER:
                 return Again(SLOW_S)
             raise
-        self.hear(records.known(self._engine.db, owed.key), answer, data)
+        self._hear_or_say_why(records.known(self._engine.db, owed.key), answer, data)
         now = records.known(self._engine.db, owed.key)
         waits = speech(now.standing, self._engine.clock()) is said
         return Again(POLL_S) if waits else None
@@ -162,6 +164,17 @@ class Consumer:
         if answer.process != negotiation.process:
             raise RemoteProtocolError("the answer belongs to another process")
         return answer, data
+
+    def _hear_or_say_why(self, negotiation: Negotiation, answer: Answer, data: bytes) -> None:
+        """As `hear`; what is wrong with an answer is kept for whoever looks at the process."""
+        try:
+            self.hear(negotiation, answer, data)
+        except RemoteProtocolError as error:
+            sentence = f"the answer cannot be used: {error}"[: records.TEXT_MOST]
+            if sentence != negotiation.sentence:
+                with self._engine.transaction() as tx:
+                    records.move(tx, negotiation, negotiation.standing, sentence=sentence)
+            raise
 
     def hear(self, negotiation: Negotiation, answer: Answer, data: bytes) -> None:
         """Afterwards the answer is kept with what it owes; an old one changes nothing.

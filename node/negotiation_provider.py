@@ -1,12 +1,13 @@
 """The provider's side of negotiations: what peers, a person and the clock make of each process.
 
 Each answer is committed with its reasons before it is given, and a repeated message gets the
-answer that holds now. What a peer can make this node keep is bounded: requests by the hour,
-requests that wait for a person, withdrawals of what was never asked.
+answer that holds now. What a peer can make this node keep is bounded (`negotiation_bounds`,
+`referrals`).
 """
 
 from collections.abc import Iterable
 
+from node import negotiation_bounds as bounds
 from node import negotiation_records as records
 from node import referrals
 from node.directory import Directory
@@ -40,10 +41,6 @@ TELL = "tell-negotiation"
 TELL_TIMEOUT_S = 10.0
 TELL_FOR_S = 3600.0
 """The consumer asks by itself too, so telling it unasked is given up after this."""
-REQUESTS_PER_HOUR = 500
-"""Of one peer: each is kept for ever, and each yes costs a signature."""
-WITHDRAWN_FOR_S = 86_400.0
-"""How long a request that comes after its own withdrawal is recognised."""
 MESSAGES = (ContractRequest, ContractAcceptance, ContractVerification, ContractTermination)
 
 
@@ -90,19 +87,21 @@ class Provider:
         organisation = self._directory.of_peer(peer_id)
         if organisation is None or organisation.account != request.consumer:
             return refusal(process, "this peer is not bound to the account that it asks for")
-        if self._asked_lately(peer_id) >= REQUESTS_PER_HOUR:
-            sentence = f"more than {REQUESTS_PER_HOUR} requests in an hour are not considered"
-            return refusal(process, sentence)
+        since = self._engine.clock() - bounds.HOUR_S
+        if bounds.is_flooded(self._engine.db, self._directory, organisation, since):
+            return refusal(process, "too many requests came in an hour: ask again later")
         await self._exchange.obtain(request.parent_proof, [peer_id])
         negotiation = records.find(self._engine.db, process)
         if negotiation is not None:  # the same request came twice, and the other one was faster
             return self._answer_known(negotiation, request)
-        if self._was_withdrawn(process):
+        if bounds.was_withdrawn(self._engine.db, process):
             return refusal(process, "the request was withdrawn before it was considered")
         judgement = self._judging.judge(request)
         with self._engine.transaction() as tx:
             standing = asked(tx.now, request.expires)
             account = organisation.account
+            if organisation.operator is None:
+                bounds.forget_strangers(tx, self._directory)
             new = records.insert(tx, request, "provider", account, peer_id, standing)
             return self._verdicts.settle(tx, new, judgement)
 
@@ -234,35 +233,12 @@ class Provider:
         codec.decode(data, ContractReceived)
         return None
 
-    # ------------------------------------------------------------------ bounds
-
-    def _asked_lately(self, peer_id: PeerId) -> int:
-        row = self._engine.db.execute(
-            "SELECT count(*) FROM negotiations "
-            "WHERE peer_id = ? AND side = 'provider' AND updated_at > ?",
-            [peer_id, self._engine.clock() - 3600],
-        ).fetchone()
-        return int(row[0])
-
     def _withdrawn_before(self, peer_id: PeerId, message: ContractTermination) -> Wire:
         """The request was lost, or is on its way still: then it is not considered any more."""
-        with self._engine.transaction() as tx:
-            tx.db.execute("DELETE FROM withdrawn_requests WHERE at < ?", [tx.now - WITHDRAWN_FOR_S])
-            (kept,) = tx.db.execute(
-                "SELECT count(*) FROM withdrawn_requests WHERE peer_id = ?", [peer_id]
-            ).fetchone()
-            if kept < REQUESTS_PER_HOUR and self._directory.of_peer(peer_id) is not None:
-                tx.db.execute(
-                    "INSERT OR IGNORE INTO withdrawn_requests VALUES (?, ?, ?)",
-                    [message.process, peer_id, tx.now],
-                )
+        if self._directory.of_peer(peer_id) is not None:
+            with self._engine.transaction() as tx:
+                bounds.note_withdrawal(tx, message.process, peer_id)
         return ContractReceived(process=message.process)
-
-    def _was_withdrawn(self, process: bytes) -> bool:
-        found = self._engine.db.execute(
-            "SELECT 1 FROM withdrawn_requests WHERE process = ?", [process]
-        )
-        return found.fetchone() is not None
 
     def _name(self, known: Negotiation) -> str:
         return self._directory.name(known.counterparty)

@@ -1,10 +1,12 @@
 """What is offered instead: taken within the limits, else by a person; and lies about it."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 import trio
 
-from node import grant_records, negotiation_provider, negotiation_records
+from node import grant_records, negotiation_bounds, negotiation_records
 from node.errors import Fault
 from protocol import codec
 from protocol.errors import RemoteProtocolError
@@ -164,7 +166,7 @@ async def test_a_request_that_comes_after_its_own_withdrawal_is_not_granted(
 
 async def test_withdrawals_of_nothing_are_bounded(pair, autojump_clock, monkeypatch) -> None:
     bank, fintech = pair
-    monkeypatch.setattr(negotiation_provider, "REQUESTS_PER_HOUR", 3)
+    monkeypatch.setattr(negotiation_bounds, "REQUESTS_PER_HOUR", 3)
     for number in range(6):
         await say(
             fintech,
@@ -172,6 +174,64 @@ async def test_withdrawals_of_nothing_are_bounded(pair, autojump_clock, monkeypa
             ContractTermination(process=bytes([number]) * 32, sentence="", reasons=()),
         )
     assert bank.engine.db["withdrawn_requests"].count == 3
+
+
+async def test_strangers_are_bounded_together_and_forgotten(
+    nodes, pair, autojump_clock, monkeypatch
+) -> None:
+    bank, fintech = pair
+    monkeypatch.setattr(negotiation_bounds, "STRANGERS_PER_HOUR", 3)
+    monkeypatch.setattr(negotiation_bounds, "_configured", lambda _: "[]")
+    known = bank.directory.of_peer(fintech.key.peer_id)
+    stranger = replace(known, operator=None, source="gossip")
+    monkeypatch.setattr(bank.directory, "of_peer", lambda _: stranger)
+    for _ in range(5):
+        answer = await say(fintech, bank, request_for(nodes, LEAF, uses=5, attester=bytes(20)))
+    assert isinstance(answer, ContractTermination)
+    assert "in an hour" in answer.sentence
+    assert len(negotiation_records.every(bank.engine.db)) == 3
+    await trio.sleep(negotiation_bounds.FORGOTTEN_AFTER_S + 7200)
+    for each in negotiation_records.every(bank.engine.db):
+        bank.negotiations.provider.expire(each)
+    await trio.sleep(negotiation_bounds.FORGOTTEN_AFTER_S + 1)
+    with bank.engine.transaction() as tx:
+        negotiation_bounds.forget_strangers(tx, bank.directory)
+    assert negotiation_records.every(bank.engine.db) == []
+
+
+async def test_an_answer_that_cannot_be_used_is_told_to_who_looks(
+    nodes, pair, autojump_clock, nursery
+) -> None:
+    bank, fintech = pair
+    other = request_for(nodes, LEAF)
+    with bank.engine.transaction() as tx:
+        small = bank.grants.give(tx, other)
+    asked = request_for(nodes, LEAF, uses=2)
+    forged = codec.encode(msgspec.structs.replace(small, process=asked.process))
+
+    async def lie(_peer_id: PeerId, _data: bytes) -> bytes:
+        return forged
+
+    bank.host.served[NEGOTIATION_PROTOCOL] = lie
+    nursery.start_soon(fintech.engine.run)
+    fintech.negotiations.consumer.start(asked)
+    assert await fintech.engine.until(lambda: bool(seen(fintech, asked).sentence), 60)
+    assert seen(fintech, asked).state is State.REQUESTED
+    assert "cannot be used: the grant is for fewer uses" in seen(fintech, asked).sentence
+    await reached(fintech, asked, State.TERMINATED)
+    assert "did not answer well" in seen(fintech, asked).sentence
+
+
+async def test_a_grant_priced_by_another_unit_is_not_kept(nodes, pair, autojump_clock) -> None:
+    bank, fintech = pair
+    request = request_for(nodes, LEAF)
+    dataset = bank.config.datasets[0]
+    by_row = msgspec.structs.replace(dataset, terms={**dataset.terms, "price_unit": "row"})
+    with bank.engine.transaction() as tx:
+        bank.judging.adopt(tx, msgspec.structs.replace(bank.config, datasets=(by_row,)))
+        dear = bank.grants.give(tx, request)
+    with pytest.raises(RemoteProtocolError, match="another unit"):
+        fintech.grants.check(request, dear.grant, dear.signature, bank.account)
 
 
 ANSWERS = (ContractAgreement, ContractOffer, ContractReceived, ContractTermination)
