@@ -147,7 +147,13 @@ async def test_an_attestation_buys_only_so_many_alignments(world) -> None:
 
 async def test_a_session_id_cannot_be_used_twice(world) -> None:
     proposal = world.proposal()
-    await world.ask("fintech-c", "bank-a", proposal)
+    first = await world.ask("fintech-c", "bank-a", proposal)
+    assert await world.ask("fintech-c", "bank-a", proposal) == first  # a repeated question
+    other = msgspec.structs.replace(proposal, attempt=1)
+    assert isinstance(await world.ask("fintech-c", "bank-a", other), SessionDeclined)
+    assert world.state("bank-a", proposal.session).state is SessionState.PROPOSED
+    await world.sessions["bank-a"].stop(proposal.session)
+    await gathered(world, "bank-a", proposal.session, lambda live: live is None)
     again = await world.ask("fintech-c", "bank-a", proposal)
     assert isinstance(again, SessionDeclined)
     assert "used already" in again.sentence
