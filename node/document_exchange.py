@@ -14,13 +14,13 @@ import trio
 
 from node import assets, document_stock
 from node.directory import Directory
+from node.document_holders import Holders
 from node.document_quota import ServingQuota
 from node.document_transfer import Transfer
 from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
 from node.host import Host
 from node.log import get_logger
-from node.peers import PeerTimeout
 from protocol import codec, documents
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Digest, PeerId
@@ -31,16 +31,11 @@ log = get_logger("documents")
 FETCH = "fetch-document"
 
 LANES = 8
-PART_TIMEOUT_S = 10.0
 RETRY_FIRST_S = 0.5
 RETRY_MOST_S = 600.0
 HURRY_S = 5.0
-HOLDERS_MOST = 16
 TRANSFERS_MOST = 32
 BROKEN_MOST = 1_000
-SILENCE_S = 60.0
-SILENT_MOST = 1_000
-ANSWER_LIMIT = MAX_PART_BYTES + 128
 
 
 class _Joined:
@@ -63,7 +58,7 @@ class DocumentExchange:
         self.quota = ServingQuota(directory, trio.current_time)
         self._joined: OrderedDict[bytes, _Joined] = OrderedDict()
         self._broken: OrderedDict[bytes, str] = OrderedDict()
-        self._silent: OrderedDict[str, float] = OrderedDict()
+        self._holders = Holders(host, directory)
         engine.perform(FETCH, self._fetch_lane)
         host.serve(DOCUMENT_PROTOCOL, self._serve, limit=256)
         host.on_connected(self._hurry)
@@ -94,7 +89,7 @@ class DocumentExchange:
         if proof in self._broken:
             raise _invalid(proof, self._broken[proof])
         async with self._join(Digest(proof)) as joined:
-            for peer_id in self._candidates(holders):
+            for peer_id in self._holders.candidates(holders):
                 if assets.has_document(self._engine.db, proof):
                     return
                 if peer_id not in joined.asked:
@@ -127,24 +122,6 @@ class DocumentExchange:
         for proof in idle[: max(0, len(self._joined) - TRANSFERS_MOST)]:
             del self._joined[proof]
 
-    def _candidates(self, holders: Iterable[str]) -> list[str]:
-        """Whom to ask, in this order."""
-        connected = [peer.peer_id for peer in self._host.peers() if peer.connected]
-        named = [each.peer_id for each in self._directory.everybody]
-        known = [peer_id for peer_id in named if peer_id in connected]
-        now = trio.current_time()
-        others = [peer for peer in (*known, *connected) if self._silent.get(peer, 0.0) <= now]
-        asked = dict.fromkeys([*filter(None, holders), *others])
-        asked.pop(self._directory.own.peer_id, None)
-        return list(asked)[:HOLDERS_MOST]
-
-    def _shun(self, peer_id: str) -> None:
-        """Silent peers would hold up every document that nobody named has: they get a pause."""
-        self._silent[peer_id] = trio.current_time() + SILENCE_S
-        self._silent.move_to_end(peer_id)
-        if len(self._silent) > SILENT_MOST:
-            self._silent.popitem(last=False)
-
     async def _draw(self, transfer: Transfer, peer_id: PeerId) -> None:
         """Afterwards the document is stored, or what this peer gives of it is in `transfer`.
 
@@ -153,7 +130,7 @@ class DocumentExchange:
         try:
             body = None
             while body is None:
-                answer = await self._ask(peer_id, transfer)
+                answer = await self._holders.ask(peer_id, transfer)
                 if answer is None:
                     return
                 body = transfer.take(peer_id, answer)
@@ -163,21 +140,6 @@ class DocumentExchange:
         for liar in transfer.liars(body):
             self._host.report(PeerId(liar), f"{DOCUMENT_PROTOCOL}: a part of a wrong document")
         self._keep(transfer.proof, body)
-
-    async def _ask(self, peer_id: PeerId, transfer: Transfer) -> DocumentAnswer | None:
-        """The next part, or None if the peer does not give it."""
-        request = DocumentRequest(cid=documents.cid_of(transfer.proof), offset=transfer.offset)
-        try:
-            data = await self._host.request(
-                peer_id, DOCUMENT_PROTOCOL, codec.encode(request), timeout_s=PART_TIMEOUT_S
-            )
-        except (Fault, RemoteProtocolError) as error:  # the host has counted what broke a rule
-            log.debug("document not given", peer=peer_id, why=str(error))
-            if isinstance(error, PeerTimeout):
-                self._shun(peer_id)
-            return None
-        answer = codec.decode(data, DocumentAnswer, limit=ANSWER_LIMIT)
-        return answer if answer.total else None
 
     def _keep(self, proof: Digest, body: bytes) -> None:
         try:

@@ -233,6 +233,44 @@ async def test_wanting_twice_does_not_hurry(scene, autojump_clock, make_document
     assert attempts < 9
 
 
+async def test_a_holder_that_is_busy_sets_the_pace(
+    scene, autojump_clock, gives, make_document
+) -> None:
+    body = make_document("facts")
+    honest = gives(body)
+    free_at = trio.current_time() + 2
+
+    async def busy(request) -> DocumentAnswer:
+        if trio.current_time() < free_at:
+            return DocumentAnswer(total=0, part=b"", wait_s=2)
+        return await honest(request)
+
+    scene.host.holders["bank"] = busy
+    await scene.exchange.obtain(documents.proof_of(body), ["bank"])
+    assert (scene.has(body), len(scene.host.asked)) == (True, 2)
+
+
+async def test_a_holder_that_is_busy_for_long_is_left_alone(
+    scene, autojump_clock, make_document
+) -> None:
+    async def busy(_request) -> DocumentAnswer:
+        return DocumentAnswer(total=0, part=b"", wait_s=600)
+
+    async def never(_request) -> DocumentAnswer:
+        return DocumentAnswer(total=0, part=b"", wait_s=1)
+
+    scene.host.holders["bank"] = busy
+    for number in range(5):
+        with pytest.raises(Fault):
+            await scene.exchange.obtain(bytes([number]) * 32, ["bank"])
+    assert len(scene.host.asked) == 1
+    scene.host.holders = {"never": never}
+    started = trio.current_time()
+    with pytest.raises(Fault):
+        await scene.exchange.obtain(bytes(32), ["never"])
+    assert trio.current_time() - started < 4
+
+
 # ---------------------------------------------------------------------- what is kept
 
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trio
 
-from node import document_exchange, document_stock
+from node import document_holders, document_stock
 from node.document_exchange import DocumentExchange
 from node.host import Host, open_host
 from protocol import codec, documents
@@ -80,7 +80,7 @@ async def test_a_holder_that_leaves_in_the_middle_is_followed_by_another(
 
 
 async def test_a_stalled_holder_is_followed_by_another(scene, make_document, monkeypatch) -> None:
-    monkeypatch.setattr(document_exchange, "PART_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(document_holders, "PART_TIMEOUT_S", 0.3)
     body = make_document("facts")
     async with hosts(2) as (own, stalled, other):
 
