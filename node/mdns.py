@@ -9,6 +9,7 @@ was rejected: it waits for the network on the event loop's thread (1.6 s), start
 nobody owns, and writes from its thread into tables that are the event loop's.
 """
 
+import logging
 from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
@@ -95,6 +96,7 @@ class _Service:
         from libp2p.discovery.mdns.listener import PeerListener  # noqa: PLC0415
         from zeroconf import InterfaceChoice, Zeroconf  # noqa: PLC0415  0.2 s, for those who turned it on
 
+        logging.getLogger("zeroconf").setLevel(logging.ERROR)  # whoever sends rubbish fills no log
         name = service_of(network)
         own = f"{sha256(peer_id.encode()).hexdigest()[:32]}.{name}"
         port = endpoint(addresses[0])[1]

@@ -1,6 +1,9 @@
 """Peers found by their id through others, and on the local network."""
 
 import os
+import random
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -162,6 +165,23 @@ async def test_peers_of_one_local_network_meet() -> None:
         assert await one.request(two.peer_id, ECHO, b"x", timeout_s=5) == b"x"
         [status] = two.peers()
         assert status.known
+
+
+async def test_rubbish_by_multicast_keeps_nobody_apart() -> None:
+    local, seeded = Discovery(local_network=True), random.Random(5)
+    header = struct.pack(">HHHHHH", 0, 0x8400, 0, 60_000, 0, 0)
+    async with node(1, settings=local) as one:
+        await trio.sleep(1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rude:
+            rude.setsockopt(
+                socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1")
+            )
+            for size in range(300):
+                rubbish = seeded.randbytes(size)
+                for packet in (rubbish, header + rubbish, header + b"\xc0\x0c" * size):
+                    rude.sendto(packet[:1_400], ("224.0.0.251", 5_353))
+        async with node(2, settings=local) as two:
+            await until(lambda: one.guard.is_connected(two.peer_id), 20)
 
 
 async def test_the_local_network_has_so_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
