@@ -4,6 +4,9 @@ It carries the owners' signed pledges from one to the other and cannot change, w
 among them: every owner looks for its own, and everybody draws by itself (`protocol.draw`).
 """
 
+import trio
+
+from node import session_rules
 from node.errors import Fault
 from node.house import House
 from node.live_session import LiveSession
@@ -19,6 +22,7 @@ from protocol.messages import (
     SessionPledged,
     SessionPledges,
 )
+from protocol.roster_check import drawn
 
 Joined = dict[Account, SessionJoined]
 
@@ -39,14 +43,17 @@ class SessionSeating:
         draw = await self._draw(live)
         message = SessionDraw(proposal=live.proposal, draw=draw)
         own = self._house.directory.own
-        joined = {own.account: await self._participation.join(message, own.peer_id)}
-        seating = live.seating
-        if seating is None:
-            raise RemoteProtocolError("nobody was drawn")
+        keys = session_rules.owner_keys(self._house, live.plan)
+        seating = drawn(live.plan, live.session, live.task, draw, keys)
+        joined: Joined = {}
 
         async def ask(account: bytes) -> None:
             peer_id = self._house.directory.peer_of(account)
-            answer = await self._asking.ask(live.session, peer_id, message, SessionJoined)
+            if account == own.account:
+                with trio.CancelScope(shield=True):  # else its end would hide who said no
+                    answer = await self._participation.join(message, peer_id)
+            else:
+                answer = await self._asking.ask(live.session, peer_id, message, SessionJoined)
             name = self._house.directory.name(account)
             if answer.account != account:
                 raise RemoteProtocolError(f"{name} answered for another account than its own")
@@ -54,8 +61,7 @@ class SessionSeating:
                 raise RemoteProtocolError(f"{name} offers other seats than the draw gives it")
             joined[Account(account)] = answer
 
-        others = (live.plan.contributors | set(seating.members)) - {own.account}
-        await all_of(ask, sorted(others))
+        await all_of(ask, sorted(live.plan.with_rows | set(seating.members)))
         return joined
 
     async def _draw(self, live: LiveSession) -> Draw:
