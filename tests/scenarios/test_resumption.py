@@ -243,6 +243,50 @@ def test_documents_announcements_and_negotiations_are_finished_after_kills(four:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+def test_a_request_waits_for_a_person_while_both_daemons_are_killed(four: Four) -> None:
+    config = four.folder / BANK_B / "northbund.toml"
+    config.write_text(
+        config.read_text().replace("[datasets.terms]\n", '[datasets.terms]\nrefer = ["uses"]\n')
+    )
+    four.kill(BANK_B)
+    four.start(BANK_B)
+    cdt = four.call(
+        FINTECH_C,
+        "algorithm_compose",
+        name="often-used",
+        purpose="credit-risk-model",
+        labels="seen-by-owners",
+        pool=list(four.journey.compute.values()),
+        children=leaves(four),
+    )["cdt"]
+    child = four.journey.data[BANK_B]
+    asked = four.call(FINTECH_C, "negotiation_start", algorithm=cdt, children=[child], uses=50)[0][
+        "id"
+    ]
+    until(lambda: four.call(BANK_B, "request_list"), 60)
+    four.kill(BANK_B, FINTECH_C)
+    four.start(BANK_B)
+    (waiting,) = four.call(BANK_B, "request_list")
+    assert (waiting["id"], waiting["to_decide"]) == (asked, ["number of uses"])
+    told = subprocess.run(
+        northbund("-d", str(four.folder / BANK_B), "requests", "approve", asked, "--by", "ann"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    four.kill(BANK_B)
+    four.start(BANK_B, FINTECH_C)
+    until(lambda: four.call(FINTECH_C, "negotiation_show", id=asked)["state"] == "FINALIZED", 60)
+    until(lambda: four.call(BANK_B, "negotiation_show", id=asked)["state"] == "FINALIZED")
+    given = [each for each in four.call(BANK_B, "grant_list") if each["parent"] == cdt]
+    assert [(each["uses"], each["waived"]) for each in given] == [(50, ["odrl:count"])]
+    shown = four.call(BANK_B, "request_show", id=asked)
+    assert (shown["decision"], shown["decided_by"]) == ("approved", "ann")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_daemon_that_ends_in_a_session_leaves_no_worker_anywhere(
     four: Four, how: signal.Signals
