@@ -72,7 +72,7 @@ class Holders:
         return list(asked)[:HOLDERS_MOST]
 
     async def ask(self, peer_id: PeerId, transfer: Transfer) -> DocumentAnswer | None:
-        """The next part, or None if the peer does not give it. RemoteProtocolError if it is none."""
+        """The next part, or None if the peer gives none. RemoteProtocolError if it is not one."""
         request = DocumentRequest(cid=documents.cid_of(transfer.proof), offset=transfer.offset)
         payload = codec.encode(request)
         for _ in range(ASKED_MOST):
