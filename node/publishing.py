@@ -13,12 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import msgspec
-from sqlite_utils import Database
-
 from chain import contracts, identities
 from chain.values import KINDS
-from mpc import operations
 from mpc.supervisor import open_worker
 from node import assets, terms_review
 from node.announcing import Announcing
@@ -31,10 +27,9 @@ from node.house import House
 from node.log import get_logger
 from node.session_jobs import spec_of
 from protocol import documents, terms_table
-from protocol.documents import Algorithm, Column, Metadata, Price, Schema, Service, Step
+from protocol.documents import Algorithm, Column, Metadata, Schema, Service
 from protocol.errors import LocalProtocolError
 from protocol.ids import Account, CdtId, from_hexadecimal, hexadecimal
-from protocol.manifest import Parameters
 from protocol.terms import EXPIRY
 
 log = get_logger("publishing")
@@ -284,71 +279,3 @@ def _canonical(metadata: Metadata) -> bytes:
         return documents.canonical(metadata)
     except LocalProtocolError as error:
         raise Fault("document-invalid", str(error)) from error
-
-
-def algorithm_of(
-    db: Database,
-    *,
-    steps: tuple[tuple[str, str, Mapping[str, Any] | None], ...],
-    pool: tuple[str, ...],
-    seats: int,
-    threshold: int,
-    cohort_floor: int,
-    recipient: bytes,
-    purpose: str,
-    labels: Literal["seen-by-owners", "hidden"],
-) -> Algorithm:
-    """The algorithm over `steps` of (child, operation, parameters), each pinned by its code.
-
-    Fault `composition-invalid` says what is wrong, `operation-unknown` what is not installed,
-    `cdt-unknown` which child is not confirmed here.
-    """
-    workflow = []
-    for cdt, operation, parameters in steps:
-        assets.confirmed(db, from_hexadecimal(cdt, 32))
-        workflow.append(
-            Step(
-                cdt=cdt,
-                operation=operation,
-                code=hexadecimal(_installed(operation).code),
-                parameters=_parameters(parameters),
-            )
-        )
-    try:
-        return msgspec.convert(
-            {
-                "workflow": msgspec.to_builtins(tuple(workflow)),
-                "pool": pool,
-                "seats": seats,
-                "threshold": threshold,
-                "cohort_floor": cohort_floor,
-                "recipient": hexadecimal(recipient),
-                "purpose": purpose,
-                "labels": labels,
-                "top_model": hexadecimal(operations.TOP_MODEL.code),
-            },
-            Algorithm,
-        )
-    except msgspec.ValidationError as error:
-        raise Fault("composition-invalid", f"the algorithm: {error}") from error
-
-
-def _installed(name: str) -> operations.Operation:
-    operation = operations.installed(name)
-    if operation is None:
-        raise Fault("operation-unknown", f"no installed package brings the operation {name!r}")
-    return operation
-
-
-def _parameters(given: Mapping[str, Any] | None) -> Parameters | None:
-    if given is None:
-        return None
-    try:
-        return msgspec.convert({**given, "type": "shared-features"}, Parameters)
-    except msgspec.ValidationError as error:
-        raise Fault("composition-invalid", f"parameters: {error}") from error
-
-
-def price_of(metadata: Metadata) -> Price:
-    """The price that an asset's document states; nothing if it states none."""
-    return metadata.services[0].price if metadata.services else Price(amount="0", unit="edge")

@@ -6,7 +6,8 @@ import msgspec
 
 from node import terms_review
 from node.api.rooms import Rooms
-from node.publishing import Published, algorithm_of
+from node.composing import algorithm_of
+from node.publishing import Published
 from node.rpc import Method, Parameters
 
 EXAMPLE_CDT = "0x" + "11" * 32

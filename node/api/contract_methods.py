@@ -8,13 +8,14 @@ import msgspec
 
 from node import assets, grant_records, negotiation_records
 from node.api.rooms import Rooms
+from node.composing import price_of
 from node.errors import Fault
 from node.grant_records import KeptGrant
 from node.negotiation_records import Negotiation
-from node.publishing import price_of
 from node.rpc import Method, Parameters
 from protocol.ids import Account, from_hexadecimal, hexadecimal
 from protocol.messages import ContractRequest
+from protocol.negotiation import State
 from protocol.negotiation_consumer import Limits
 
 EXAMPLE = "0x" + "11" * 32
@@ -47,6 +48,14 @@ class OfId(Parameters, frozen=True):
     id: str
 
 
+class Listed(Parameters, frozen=True):
+    """At most `limit`; `after` is the id that stood last on the page before."""
+
+    state: State | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 200
+    after: str = ""
+
+
 class Edge(Parameters, frozen=True):
     """One edge: an asset and what it is used under."""
 
@@ -66,7 +75,13 @@ def table(rooms: Rooms) -> list[Method]:
             "Ask every owner of an algorithm's children for its grant",
             {"algorithm": EXAMPLE},
         ),
-        Method("negotiation_list", methods.every, summary="All negotiations, the latest first"),
+        Method(
+            "negotiation_list",
+            methods.listed,
+            Listed,
+            "Negotiations of this node on either side, the latest begun first",
+            {"state": "OFFERED"},
+        ),
         Method("negotiation_show", methods.show, OfId, "One negotiation", {"id": EXAMPLE}),
         Method(
             "negotiation_accept",
@@ -143,9 +158,13 @@ class ContractMethods:
             deciders=(request.decider,),
         )
 
-    async def every(self, _: Parameters) -> list[dict[str, Any]]:
-        """Every negotiation of this node, on either side."""
-        return [self._line(each) for each in negotiation_records.every(self._db)]
+    async def listed(self, given: Listed) -> list[dict[str, Any]]:
+        """A page of negotiations; Fault `negotiation-unknown` if `after` is none."""
+        after = from_hexadecimal(given.after, 32) if given.after else None
+        if after is not None:
+            negotiation_records.known(self._db, after)
+        found = negotiation_records.page(self._db, given.limit, after, given.state)
+        return [self._line(each) for each in found]
 
     async def show(self, given: OfId) -> dict[str, Any]:
         """One negotiation with what each constraint said."""

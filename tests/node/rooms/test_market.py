@@ -5,7 +5,7 @@ import pytest
 import trio
 from eth_account import Account as Accounts
 
-from node import assets, grant_records, negotiation_records, publishing
+from node import assets, composing, grant_records, negotiation_records, publishing
 from node.acquaintances import Acquaintances
 from node.api.market_methods import Listed, MarketMethods, OfCdt, Searched
 from node.api.organisation_methods import After, OrganisationMethods
@@ -243,3 +243,17 @@ async def test_an_asset_is_shown_with_what_its_terms_say_to_this_node(nodes) -> 
     assert shown["terms"] == []
     tree = await market(c).tree(OfCdt(cdt=hexadecimal(ALGORITHM)))
     assert len(tree["children"]) == 5
+
+
+async def test_nothing_is_composed_over_what_is_withdrawn(nodes) -> None:
+    c = nodes["fintech-c"]
+    everybody_knows(nodes, algorithm(nodes))
+    steps = ((hexadecimal(DATA["bank-a"]), "shared-features", None),)
+    parts = {"seats": 3, "threshold": 1, "cohort_floor": 1000, "purpose": "risk"}
+    parts |= {"pool": ("0x" + "05" * 32,) * 3, "labels": "hidden", "recipient": c.account}
+    assert composing.algorithm_of(c.engine.db, steps=steps, **parts).workflow[0].cdt == steps[0][0]
+    with c.engine.transaction() as tx:
+        assets.offered(tx, DATA["bank-a"], withdrawn=True)
+    with pytest.raises(Fault, match="withdrawn by its owner") as refused:
+        composing.algorithm_of(c.engine.db, steps=steps, **parts)
+    assert refused.value.kind == "composition-invalid"
