@@ -99,6 +99,18 @@ def every(db: Database) -> list[Negotiation]:
     return select(db, Negotiation, "negotiations ORDER BY updated_at DESC, process")
 
 
+def page(db: Database, limit: int, after: bytes | None, state: str | None) -> list[Negotiation]:
+    """At most `limit` processes, the latest begun first, those begun before `after` if given."""
+    return select(
+        db,
+        Negotiation,
+        "negotiations WHERE (?1 IS NULL OR rowid < "
+        "(SELECT rowid FROM negotiations WHERE process = ?1)) "
+        "AND (?2 IS NULL OR state = ?2) ORDER BY rowid DESC LIMIT ?3",
+        [after, state, limit],
+    )
+
+
 def granted_request(db: Database, child: bytes, parent: bytes) -> ContractRequest:
     """The request that this node answered with its latest grant; Fault `grant-unknown`."""
     found = first(

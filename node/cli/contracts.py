@@ -46,9 +46,19 @@ def negotiate(
 
 
 @negotiations.command("list")
-def negotiations_list(context: typer.Context, json: Json = False) -> None:
-    """All negotiations, asked and answered."""
-    answer(context, "negotiation_list", json)
+def negotiations_list(
+    context: typer.Context,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only those, for instance OFFERED.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="At most so many [200].")] = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="ID", help="Go on after this one of the last page.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Negotiations, asked and answered, the latest first."""
+    answer(context, "negotiation_list", json, state=state, limit=limit, after=after)
 
 
 @negotiations.command("show")

@@ -108,6 +108,11 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
         {"algorithm": CDT, "pay_most": "7", "uses_least": 1, "valid_least_s": 60},
     ),
     ("negotiations list", "negotiation_list", {}),
+    (
+        "negotiations list --state OFFERED --limit 5 --after n1",
+        "negotiation_list",
+        {"state": "OFFERED", "limit": 5, "after": "n1"},
+    ),
     ("negotiations show n1", "negotiation_show", {"id": "n1"}),
     ("negotiations accept n1", "negotiation_accept", {"id": "n1"}),
     ("negotiations withdraw n1", "negotiation_withdraw", {"id": "n1"}),

@@ -7,10 +7,11 @@ import pytest
 import trio
 
 from node import grant_records, negotiation_bounds, negotiation_records
+from node.api.contract_methods import ContractMethods, Listed
 from node.errors import Fault
 from protocol import codec
 from protocol.errors import RemoteProtocolError
-from protocol.ids import PeerId
+from protocol.ids import PeerId, hexadecimal
 from protocol.messages import (
     NEGOTIATION_PROTOCOL,
     ContractAcceptance,
@@ -197,6 +198,22 @@ async def test_strangers_are_bounded_together_and_forgotten(
     with bank.engine.transaction() as tx:
         negotiation_bounds.forget_strangers(tx, bank.directory)
     assert negotiation_records.every(bank.engine.db) == []
+
+
+async def test_negotiations_are_listed_by_pages(nodes, pair, autojump_clock) -> None:
+    _, fintech = pair
+    requests = [request_for(nodes, LEAF) for _ in range(5)]
+    for request in requests:
+        fintech.negotiations.consumer.start(request)
+    house = type("House", (), {"engine": fintech.engine, "directory": fintech.directory})
+    methods = ContractMethods(type("Rooms", (), {"house": house}))  # type: ignore[arg-type]
+    first = await methods.listed(Listed(limit=3))
+    rest = await methods.listed(Listed(after=hexadecimal(first[-1]["id"])))
+    found = [each["id"] for each in (*first, *rest)]
+    assert found == [request.process for request in reversed(requests)]
+    assert await methods.listed(Listed(state=State.OFFERED)) == []
+    with pytest.raises(Fault, match="is known here"):
+        await methods.listed(Listed(after="0x" + "77" * 32))
 
 
 async def test_an_answer_that_cannot_be_used_is_told_to_who_looks(
