@@ -36,6 +36,7 @@ B25 every read, of one byte too, sends a window update          `_release_window
 B26 every gossip frame carries a record that is signed anew     `_Records`
 B27 addresses that peers claim are dialled unasked              `_build`
 B28 one frame of gossip may hold any number of messages         `_read_gossip_frame`
+B29 frames that were read together are handled without a pause  `_pace`
 """
 
 import secrets

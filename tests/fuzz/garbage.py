@@ -44,6 +44,7 @@ PATIENCE_S = 3.0
 AT_ONCE = 40
 IDLE_SOCKETS = 12
 GOSSIP_IN_A_ROW = 50
+FRAMES_IN_A_ROW = 5_000
 RANDOM = random.Random(20)
 
 
@@ -117,6 +118,15 @@ async def in_the_muxer(guest: Guard, to: Victim) -> int:
     return 1
 
 
+async def as_tiny_frames(guest: Guard, to: Victim) -> int:
+    """Thousands of frames of the muxer in one piece, of a kind that exists or not."""
+    connection = guest._swarm.get_connections(to.id)[0].muxed_conn
+    kind, flags = RANDOM.choice(((2, 2), (9, 0), (0, 0), (1, 1), (1, 0)))
+    frames = (struct.pack(">BBHII", 0, kind, flags, 2 * n + 1, 0) for n in range(FRAMES_IN_A_ROW))
+    await connection.secured_conn.write(b"".join(frames))
+    return FRAMES_IN_A_ROW
+
+
 async def under_the_noise(guest: Guard, to: Victim) -> int:
     connection = guest._swarm.get_connections(to.id)[0].muxed_conn
     raw = connection.secured_conn.conn.read_writer.read_write_closer
@@ -153,6 +163,7 @@ ATTACKS: tuple[Attack, ...] = (
     on_a_protocol,
     on_an_unnamed_stream,
     in_the_muxer,
+    as_tiny_frames,
     under_the_noise,
     as_gossip,
     as_crumbs,

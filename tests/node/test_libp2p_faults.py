@@ -44,7 +44,7 @@ from libp2p.transport.tcp import tcp as tcp_module
 from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from node import libp2p_mending
+from node import libp2p_admitting, libp2p_mending
 from node.errors import Fault
 from node.host import Host, open_host
 from node.keys import PeerKey
@@ -846,6 +846,36 @@ async def test_b28_a_flood_of_crumbs_delays_nobody() -> None:
         began = trio.current_time()
         assert await honest.request(host.peer_id, ECHO, b"x", timeout_s=20) == b"x"
         assert trio.current_time() - began < 5
+
+
+async def test_b29_tiny_frames_are_paid_for_and_hold_up_nobody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def read(most: int) -> bytes:
+        return bytes(most)
+
+    paid: list[int] = []
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    def wait_s(size: int) -> float:
+        paid.append(size)
+        return 0.0
+
+    muxed = SimpleNamespace(secured_conn=SimpleNamespace(read=read))
+    libp2p_admitting._pace(muxed, wait_s)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        for _ in range(100):
+            assert await muxed.secured_conn.read(12) == bytes(12)
+        nursery.cancel_scope.cancel()
+    assert turns >= 99
+    assert paid == [12 + libp2p_admitting.READ_COST] * 100
 
 
 async def test_the_stock_relay_reserves_in_anothers_name() -> None:
