@@ -57,17 +57,28 @@ def of_task(db: Database, task: bytes) -> list[SessionRecord]:
 def decisions(db: Database, session: bytes) -> list[dict[str, Any]]:
     """Every yes and no about the session that this node gave or heard, the earliest first.
 
-    Each says by whom and about which part; a yes what was checked, a no its rule and sentence.
+    Each says who answered what about which part of it, and why: what a yes has checked, by which
+    rule and with which sentence somebody said no, and how the session ended here.
     """
     rows = db.execute(
         "SELECT at, outcome, detail FROM decisions WHERE kind = 'session' AND subject = ? "
         "ORDER BY id",
         [session],
     )
-    return [
-        {"at": at, "answer": outcome, **json.loads(detail)}
-        for at, outcome, detail in rows.fetchall()
-    ]
+    return [_decision(*row) for row in rows.fetchall()]
+
+
+def _decision(at: float, outcome: str, detail: str) -> dict[str, Any]:
+    told = json.loads(detail)
+    why = told.get("checked") or [told[name] for name in ("sentence", "reason") if name in told]
+    return {
+        "at": at,
+        "by": told.get("by", ""),
+        "part": told.get("part", "session"),
+        "answer": outcome,
+        "rule": told.get("rule", ""),
+        "why": why,
+    }
 
 
 def require_new(db: Database, session: bytes) -> None:

@@ -186,7 +186,7 @@ class TaskMethods:
         decisions = session_records.decisions(self._db, session)
         if decisions and session_records.find(self._db, session) is None:
             refused = decisions[-1]
-            reason = f"{refused['rule']}: {refused['sentence']}"
+            reason = f"{refused['rule']}: {'; '.join(refused['why'])}"
             return {"session": session, "state": "DECLINED", "reason": reason,
                     "decisions": decisions}  # fmt: skip
         record = session_records.known(self._db, session)

@@ -160,14 +160,14 @@ async def test_everybody_says_why_it_agreed(world, autojump_clock) -> None:
     yes = {(each["by"], each["part"]) for each in told if each["answer"] == "yes"}
     for bank in DATA:
         assert {(bank, part) for part in ("proposal", "draw", "manifest")} <= yes
-    assert all(each["checked"] for each in told if each["answer"] == "yes")
+    assert all(each["why"] for each in told if each["answer"] == "yes")
     own = session_records.decisions(world.nodes["bank-a"].engine.db, roster.session)
     assert [each["part"] for each in own if each["answer"] == "yes"] == [
         "proposal", "draw", "roster", "row set",
     ]  # fmt: skip
     (proposal, *_) = [each for each in own if each.get("part") == "proposal"]
-    assert any("grant 1 of 0x01" in each for each in proposal["checked"])
-    assert any("regulator-d attests" in each for each in proposal["checked"])
+    assert any("grant 1 of 0x01" in each for each in proposal["why"])
+    assert any("regulator-d attests" in each for each in proposal["why"])
 
 
 async def test_a_no_is_kept_by_who_said_it_and_who_heard_it(world, autojump_clock) -> None:
@@ -179,7 +179,7 @@ async def test_a_no_is_kept_by_who_said_it_and_who_heard_it(world, autojump_cloc
         told = session_records.decisions(world.nodes[name].engine.db, session)
         (no,) = [each for each in told if each["answer"] == "no"]
         assert (no["by"], no["part"], no["rule"]) == ("bank-b", "proposal", "grant-unusable")
-        assert "no grant that is alive" in no["sentence"]
+        assert "no grant that is alive" in no["why"][0]
 
 
 @pytest.mark.parametrize("seed", range(3))

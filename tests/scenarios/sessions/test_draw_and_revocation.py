@@ -56,7 +56,7 @@ def test_one_dead_node_of_a_pool_of_four_kills_no_task(staged) -> None:
         for name in ("bank-a", "bank-b", "regulator-d"):
             assert (name, "draw") in yes
         (drawn,) = [e for e in told if (e.get("by"), e.get("part")) == ("bank-a", "draw")]
-        assert any("3 of 4 in the pool are alive" in each for each in drawn["checked"])
+        assert any("3 of 4 in the pool are alive" in each for each in drawn["why"])
         own = decisions(scene, "bank-a", session)
         assert any(f"{HOUSE}'s compute is not counted alive" in str(each) for each in own)
         scene.start(HOUSE)  # it comes back and was not part of it
