@@ -8,6 +8,7 @@ nothing but addresses at which that peer may be found: who answers there must st
 from collections.abc import Iterable
 from typing import Final
 
+import trio
 from sqlite_utils import Database
 
 from node import assets, organisation_records
@@ -25,6 +26,7 @@ from protocol.organisation import Organisation
 log = get_logger("acquaintances")
 
 FETCH: Final = "fetch-organisation"
+FETCHES_MOST: Final = 4
 RETRY_FIRST_S: Final = 1.0
 RETRY_MOST_S: Final = 3_600.0
 LIFE_S: Final = 30 * 86_400.0
@@ -40,6 +42,7 @@ class Acquaintances:
         self._host = host
         self._directory = directory
         self._exchange = exchange
+        self._limiter = trio.CapacityLimiter(FETCHES_MOST)
         engine.perform(FETCH, self._fetch)
 
     def follow(self, tx: Transaction, accounts: Iterable[Account]) -> None:
@@ -56,7 +59,8 @@ class Acquaintances:
         if proof is None or known is None or known.source == "gossip":
             return None
         try:
-            await self._exchange.obtain(proof, [known.peer_id])
+            async with self._limiter:
+                await self._exchange.obtain(proof, [known.peer_id])
             found = record(self._engine, Account(owed.key), proof)
             if found.peer_id != known.peer_id:
                 raise RemoteProtocolError("the organisation's document names another peer")

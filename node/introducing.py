@@ -33,7 +33,7 @@ log = get_logger("introducing")
 DAY_S: Final = 86_400
 GOSSIPED_S: Final = 90 * DAY_S
 RENEW_S: Final = 30 * DAY_S
-LOOK_S: Final = 3_600.0
+LOOK_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def _catalogue(db: Database) -> None:
         ) STRICT;
         CREATE INDEX assets_owner ON assets (owner, state);
         CREATE INDEX assets_proof ON assets (proof);
+        CREATE INDEX assets_state ON assets (state, withdrawn);
         CREATE TABLE announcements (
             change INTEGER PRIMARY KEY AUTOINCREMENT,
             cdt BLOB NOT NULL, author BLOB NOT NULL, owner BLOB NOT NULL, seq INTEGER NOT NULL,

@@ -18,6 +18,8 @@ from protocol.documents import AssetType, Metadata
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account, from_hexadecimal, hexadecimal
 
+TREE_HEIGHT = 4
+TREE_MOST = 1_000
 EXAMPLE_CDT = "0x" + "11" * 32
 State = Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(assets.STATES)}|all)\Z")]
 
@@ -90,9 +92,7 @@ class MarketMethods:
     async def show(self, given: OfCdt) -> dict[str, Any]:
         """One asset; once its document is here, that and what its terms say to this node."""
         asset = self._asset(given.cdt)
-        document: Metadata | None = None
-        if assets.has_document(self._db, asset.proof):
-            document = documents.parse(assets.body_of(self._db, asset.proof))
+        document = self._document(asset)
         offer = self._offer(None)
         return {
             **self._line(asset),
@@ -106,7 +106,7 @@ class MarketMethods:
 
     async def tree(self, given: OfCdt) -> dict[str, Any]:
         """The asset with its children, theirs, and so on."""
-        return self._branch(self._asset(given.cdt))
+        return self._branch(self._asset(given.cdt), TREE_HEIGHT, [TREE_MOST])
 
     async def withdraw(self, given: OfCdt) -> dict[str, Any]:
         """Everybody is told; nothing new is granted, what was granted goes on."""
@@ -118,12 +118,24 @@ class MarketMethods:
         cdt = from_hexadecimal(given.cdt, 32)
         return self._line(self._rooms.publishing.offer(cdt, withdrawn=False))
 
-    def _branch(self, asset: Asset) -> dict[str, Any]:
-        below = [assets.find(self._db, child) for child in asset.child_ids]
-        return {
-            **self._line(asset),
-            "children": [self._branch(each) for each in below if each is not None],
-        }
+    def _branch(self, asset: Asset, height: int, left: list[int]) -> dict[str, Any]:
+        """`left` counts down, over the whole tree: an endpoint may lie about children."""
+        children = []
+        for child in asset.child_ids if height else ():
+            below = assets.find(self._db, child)
+            if below is not None and left[0] > 0:
+                left[0] -= 1
+                children.append(self._branch(below, height - 1, left))
+        return {**self._line(asset), "children": children}
+
+    def _document(self, asset: Asset) -> Metadata | None:
+        """The asset's document if it is here and is one: an owner may register any hash."""
+        if not assets.has_document(self._db, asset.proof):
+            return None
+        try:
+            return documents.parse(assets.body_of(self._db, asset.proof))
+        except RemoteProtocolError:
+            return None
 
     def _line(self, asset: Asset) -> dict[str, Any]:
         return {

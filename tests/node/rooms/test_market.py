@@ -257,3 +257,35 @@ async def test_nothing_is_composed_over_what_is_withdrawn(nodes) -> None:
     with pytest.raises(Fault, match="withdrawn by its owner") as refused:
         composing.algorithm_of(c.engine.db, steps=steps, **parts)
     assert refused.value.kind == "composition-invalid"
+
+
+async def test_an_endpoints_circle_of_children_ends(nodes) -> None:
+    c = nodes["fintech-c"]
+    one, two = b"\x01" * 32, b"\x02" * 32
+    with c.engine.transaction() as tx:
+        for cdt, children in ((one, (two,) * 16), (two, (one,) * 16)):
+            assets.registered(tx, cdt, STRANGER, "data", bytes(32), 0, children)
+    tree = await market(c).tree(OfCdt(cdt=hexadecimal(one)))
+
+    def count(branch) -> int:
+        return 1 + sum(map(count, branch["children"]))
+
+    assert count(tree) <= 1_001
+
+
+async def test_an_asset_whose_hash_is_of_another_document_is_invalid(nodes) -> None:
+    c = nodes["fintech-c"]
+    record = Organisation(
+        type="organisation",
+        account=hexadecimal(STRANGER),
+        name="x",
+        description="",
+        peer_id=KEY.peer_id,
+        addresses=(),
+    )
+    with c.engine.transaction() as tx:
+        proof = assets.keep_document(tx, organisation.canonical(record))
+        assets.registered(tx, CDT, STRANGER, "data", proof, 0)
+    shown = await market(c).show(OfCdt(cdt=hexadecimal(CDT)))
+    assert (shown["state"], shown["document"], shown["terms"]) == ("invalid", None, [])
+    assert "document" in shown["reason"]
