@@ -165,6 +165,12 @@ def test_a_dataset_that_the_policy_has_not_is_told() -> None:
 # ---------------------------------------------------------------------- ODRL
 
 
+def test_the_careful_banks_policy_is_this_odrl() -> None:
+    """What other software reads: a change of it is a new profile."""
+    golden = json.loads((Path(__file__).parents[1] / "vectors" / "odrl.json").read_text("utf-8"))
+    assert terms_exchange.exported(config(), OWN, "applicants", NOW) == golden
+
+
 def test_what_is_exported_is_imported_as_the_same_terms(run: Run, tmp_path: Path) -> None:
     exported = terms_exchange.exported(config(), OWN, "applicants", NOW)
     shown = terms_exchange.imported(exported, "policy.json", data=True)
