@@ -82,7 +82,7 @@ class Relay:
         answer.reservation.expire = int(time.time() + RESERVATION_S)
         direct = [each for each in self._host.addresses if CIRCUIT not in each]
         answer.reservation.addrs.extend(binary(each) for each in direct)
-        log.info("reserved", peer=peer_id)
+        log.debug("reserved", peer=peer_id)  # strangers may ask for one as often as they like
         return answer
 
     async def _connect(self, source: PeerId, target: PeerId, stream: GuardedStream) -> None:
