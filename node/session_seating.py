@@ -12,7 +12,7 @@ from node.house import House
 from node.live_session import LiveSession
 from node.participation import Participation
 from node.session_asking import Asking, all_of
-from protocol.draw import Draw, SignedPledge, alive, commit
+from protocol.draw import Draw, SignedPledge, alive, check_pledges, commit
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Account
 from protocol.messages import (
@@ -22,6 +22,7 @@ from protocol.messages import (
     SessionPledged,
     SessionPledges,
 )
+from protocol.peers import peer_key
 from protocol.roster_check import drawn
 
 Joined = dict[Account, SessionJoined]
@@ -82,10 +83,21 @@ class SessionSeating:
                 answer = await self._asking.ask(
                     live.session, peer_id, live.proposal, SessionPledged
                 )
+            self._check_pledge(live, account, answer.pledge)
             found[account] = answer.pledge
 
         await all_of(ask, sorted(live.plan.contributors))
         return tuple(found[account] for account in sorted(found))
+
+    def _check_pledge(self, live: LiveSession, account: bytes, pledge: SignedPledge) -> None:
+        """Fault `session-aborted` names an owner whose pledge no other owner would accept."""
+        name, peer_id = self._house.directory.name(account), self._house.directory.peer_of(account)
+        pool, keys = live.plan.pool_owners, {account: peer_key(peer_id)}
+        try:
+            check_pledges((pledge,), live.session, live.task, keys, pool)
+        except RemoteProtocolError as error:
+            sentence = f"the pledge of {name} is not sound: {error}"
+            raise Fault("session-aborted", sentence, blamed=[name]) from error
 
     async def _nonces(
         self, live: LiveSession, pledges: tuple[SignedPledge, ...]

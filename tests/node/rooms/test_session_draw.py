@@ -13,8 +13,8 @@ import trio
 
 from node import plans, session_records
 from node.errors import Fault
-from protocol import codec
-from protocol.draw import MAX_ATTEMPTS, Draw
+from protocol import codec, envelope
+from protocol.draw import MAX_ATTEMPTS, Draw, SignedPledge
 from protocol.errors import RemoteProtocolError
 from protocol.manifest import Roster
 from protocol.messages import (
@@ -438,6 +438,28 @@ async def test_an_owner_that_reveals_another_nonce_is_named(world, autojump_cloc
     assert world.state("fintech-c", session).reason == (
         "bank-b reveals another nonce than the one that it committed to"
     )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"account": b"\x77" * 20}, {"session": bytes(32)}, {"alive": (b"\x77" * 32,)}]
+)
+async def test_an_owner_whose_pledge_is_not_sound_is_named(
+    world, autojump_clock, changes: dict
+) -> None:
+    drawing, key = world.sessions["bank-b"].participation.drawing, world.nodes["bank-b"].key
+    honest = drawing.pledge
+
+    async def lying(live):
+        pledge = msgspec.structs.replace((await honest(live)).pledge, **changes)
+        sealed = envelope.seal(pledge, key.signing_key)
+        return SignedPledge(pledge=pledge, signature=sealed.signature)
+
+    drawing.pledge = lying
+    session = await world.start()
+    await world.ended(session, names=("fintech-c", "bank-b"))
+    record = world.state("fintech-c", session)
+    assert record.reason.startswith("the pledge of bank-b is not sound")
+    assert json.loads(record.blamed) == ["bank-b"]
 
 
 async def test_wishing_for_a_committee_ends_after_so_many_draws(world) -> None:
