@@ -54,6 +54,9 @@ SLOW_S = 600.0
 SLOW_AFTER = 10
 """After so many attempts the end of a process is told to a silent peer only every SLOW_S."""
 
+PERSON_HERE = "an offer waits here for a person to accept or withdraw"
+PERSON_THERE = "a person decides there"
+
 UNASKED = (ContractOffer, ContractAgreement, ContractTermination)
 """What a provider may say on a stream of its own."""
 ANSWERS = (*UNASKED, ContractPending, ContractFinalized, ContractReceived)
@@ -126,6 +129,8 @@ class Consumer:
                 return "nobody here accepted the offer before it ended"
             case State.VERIFIED:
                 return f"{name} did not confirm the grant before it expired"
+        if negotiation.sentence == PERSON_THERE:
+            return f"nobody at {name} decided before the deadline"
         if negotiation.sentence:
             return f"{name} did not answer well before the deadline: {negotiation.sentence}"
         return f"{name} did not answer before the deadline"
@@ -184,23 +189,14 @@ class Consumer:
         standing, effects = heard(negotiation.standing, answer, self._engine.clock())
         if standing == negotiation.standing:
             return
-        changes: dict[str, object] = {}
         if isinstance(answer, ContractAgreement):
             self._check(negotiation, answer)
-            changes["answer"] = data
         elif isinstance(answer, ContractOffer):
-            changes |= {"offered": data, "findings": records.findings_of(answer.reasons)}
             standing, effects = _weighed(negotiation, standing, answer, self._engine.clock())
-        elif isinstance(answer, ContractPending):
-            changes["findings"] = records.findings_of(answer.reasons)
-            changes["sentence"] = "a person decides there"
-        elif isinstance(answer, ContractTermination) and negotiation.state is not State.TERMINATED:
-            changes |= {"findings": records.findings_of(answer.reasons), "answer": data}
-            changes["sentence"] = answer.sentence
         with self._engine.transaction() as tx:
-            if isinstance(answer, ContractAgreement) and Effect.KEEP_GRANT in effects:
+            if isinstance(answer, ContractAgreement):
                 self._grants.keep(tx, answer.grant, answer.signature)
-                changes["sentence"] = ""
+            changes = _kept(negotiation, standing, answer, data)
             records.move(tx, negotiation, standing, **changes)
             if Effect.SPEAK in effects:
                 _owe_speech(tx, negotiation.process, standing)
@@ -218,6 +214,26 @@ def _weighed(
         return offered, ()
     limits = msgspec.json.decode(negotiation.limits, type=Limits)
     return acted(offered, Accept(offer.number), now) if limits.hold(offer) else (offered, ())
+
+
+def _kept(
+    negotiation: Negotiation, standing: Process, answer: Answer, data: bytes
+) -> dict[str, object]:
+    """The columns in which an answer that is news is kept, for whoever looks at the process."""
+    match answer:
+        case ContractAgreement():
+            return {"answer": data, "findings": "[]", "sentence": ""}
+        case ContractOffer():
+            sentence = PERSON_HERE if standing.state is State.OFFERED else ""
+            found = records.findings_of(answer.reasons)
+            return {"offered": data, "findings": found, "sentence": sentence}
+        case ContractPending():
+            found = records.findings_of(answer.reasons)
+            return {"findings": found, "sentence": PERSON_THERE}
+        case ContractTermination() if negotiation.state is not State.TERMINATED:
+            found = records.findings_of(answer.reasons)
+            return {"answer": data, "findings": found, "sentence": answer.sentence}
+    return {}
 
 
 def _owe_speech(tx: Transaction, process: bytes, standing: Process) -> None:
