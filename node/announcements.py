@@ -5,9 +5,10 @@ table: every write takes the next `change` number, so what a transaction did not
 seen, and rows are removed by `sweep` alone, which takes them out of the set too.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import trio
 from sqlite_utils import Database
 
 from node.engine import Engine, Transaction
@@ -23,6 +24,8 @@ WITHDRAWN_AFTER_END_S = 3_600
 """So long after its end a withdrawal counts, so that no older announcement outlives it."""
 
 REMOVED_AT_ONCE = 10_000
+SLICE = 4_000
+"""So many rows are looked at before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +63,42 @@ class Announcements:
         self._engine = engine
         self._entries = EntrySet()
         self._followed = 0
+        self._built = False
+        self._lock = trio.Lock()
+
+    async def build(self) -> None:
+        """Afterwards `entries` is quick. The first time, in slices: others have their turn."""
+        async with self._lock:
+            if self._built:
+                return
+            self._built = True
+            if self._followed:  # followed from its beginning by `entries`
+                return
+            last = self._engine.db.execute("SELECT max(change) FROM announcements").fetchone()[0]
+            found: list[bytes] = []
+            while rows := self._after(found[-1] if found else b""):
+                found += [entry for (entry,) in rows]
+                await trio.lowlevel.checkpoint()
+            entries = EntrySet(found)
+            for number in range(256):
+                entries.fingerprint(f"{number:02x}")
+                await trio.lowlevel.checkpoint()
+            if not self._followed:
+                self._entries, self._followed = entries, last or 0
 
     def entries(self) -> EntrySet:
         """The entries of all that is kept. Not for use within a transaction."""
-        if self._followed == 0:
-            self._entries = EntrySet(self._changed())
-        else:
-            for entry in self._changed():
-                self._entries.replace(entry)
-        return self._entries
-
-    def _changed(self) -> Iterator[bytes]:
         rows = self._engine.db.execute(
             "SELECT change, entry FROM announcements WHERE change > ?", [self._followed]
         )
-        for change, entry in rows:  # of 100,000 a list would take more room than the set
+        for change, entry in rows:
             self._followed = max(self._followed, change)
-            yield entry
+            self._entries.replace(entry)
+        return self._entries
+
+    def _after(self, entry: bytes) -> list[tuple[bytes]]:
+        sql = "SELECT entry FROM announcements WHERE entry > ? ORDER BY entry LIMIT ?"
+        return list(self._engine.db.execute(sql, [entry, SLICE]).fetchall())
 
     def is_news(self, heard: Heard) -> bool:
         """True if nothing as new is held of this author about this asset."""
@@ -120,30 +142,49 @@ class Announcements:
                 size += len(row[0])
         return found, reached
 
-    def sweep(self, is_bound: Callable[[bytes, bytes], bool]) -> int:
+    async def sweep(self, is_bound: Callable[[bytes, bytes], bool]) -> int:
         """Afterwards nothing is held that is past, of an unbound author or of another's asset.
 
-        `is_bound(owner, author)`. The number of announcements that were removed.
+        `is_bound(owner, author)`. The number of announcements that were removed; if they are
+        very many, the rest is left for the next time.
         """
-        db, now = self._engine.db, int(self._engine.clock())
-        gone = _past(db, now) + _of_others(db)
-        pairs = db.execute("SELECT DISTINCT author, owner FROM announcements").fetchall()
-        for author, owner in pairs:
+        async with self._lock:
+            gone = _past(self._engine.db, int(self._engine.clock()))
+            gone += self._of_unbound(is_bound)
+            gone += await self._of_others()
+            if gone:
+                if self._followed:
+                    self.entries()  # else an entry that was replaced unseen would stay
+                with self._engine.transaction() as tx:
+                    for change, _ in gone:
+                        tx.db.execute("DELETE FROM announcements WHERE change = ?", [change])
+                for _, entry in gone:
+                    self._entries.discard(entry)
+            return len(gone)
+
+    def _of_unbound(self, is_bound: Callable[[bytes, bytes], bool]) -> list[tuple[int, bytes]]:
+        db, gone = self._engine.db, []
+        for author, owner in db.execute("SELECT DISTINCT author, owner FROM announcements"):
             if not is_bound(owner, author):
                 gone += db.execute(
                     "SELECT change, entry FROM announcements WHERE author = ? AND owner = ? "
                     "LIMIT ?",
                     [author, owner, REMOVED_AT_ONCE],
                 ).fetchall()
-        if gone:
-            if self._followed:
-                self.entries()  # else an entry that was replaced unseen would stay
-            with self._engine.transaction() as tx:
-                for change, _ in gone:
-                    tx.db.execute("DELETE FROM announcements WHERE change = ?", [change])
-            for _, entry in gone:
-                self._entries.discard(entry)
-        return len(gone)
+        return gone
+
+    async def _of_others(self) -> list[tuple[int, bytes]]:
+        """Those that the chain says belong to another owner than they name."""
+        db, gone = self._engine.db, []
+        last = db.execute("SELECT max(change) FROM announcements").fetchone()[0] or 0
+        for at in range(0, last + 1, SLICE):
+            gone += db.execute(
+                "SELECT n.change, n.entry FROM announcements n JOIN assets s USING (cdt) "
+                "WHERE n.change BETWEEN ? AND ? AND s.state != 'announced' AND s.owner != n.owner",
+                [at, at + SLICE - 1],
+            ).fetchall()
+            await trio.lowlevel.checkpoint()
+        return gone[:REMOVED_AT_ONCE]
 
 
 def _past(db: Database, now: int) -> list[tuple[int, bytes]]:
@@ -151,15 +192,6 @@ def _past(db: Database, now: int) -> list[tuple[int, bytes]]:
         "SELECT change, entry FROM announcements "
         "WHERE not_after <= ? AND (NOT withdrawn OR not_after <= ?) LIMIT ?",
         [now - CLOCKS_APART_S, now - WITHDRAWN_AFTER_END_S, REMOVED_AT_ONCE],
-    )
-    return list(rows.fetchall())
-
-
-def _of_others(db: Database) -> list[tuple[int, bytes]]:
-    rows = db.execute(
-        "SELECT n.change, n.entry FROM announcements n JOIN assets s USING (cdt) "
-        "WHERE s.state != 'announced' AND s.owner != n.owner LIMIT ?",
-        [REMOVED_AT_ONCE],
     )
     return list(rows.fetchall())
 

@@ -147,7 +147,7 @@ class Catalogue:
                     self._tell_promoted()
                 if trio.current_time() >= swept_at + SWEEP_S:
                     swept_at = trio.current_time()
-                    self.sweep()
+                    await self.sweep()
             except Fault as fault:
                 log.warning("catalogue not tidied", why=fault.sentence)
 
@@ -155,9 +155,9 @@ class Catalogue:
         """`action` is called each time that announcements which had waited became news."""
         self._on_promoted.append(action)
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """Afterwards nothing past, unbound or about another's asset is announced here."""
-        if self._announcements.sweep(self._directory.bound):
+        if await self._announcements.sweep(self._directory.bound):
             with self._engine.transaction() as tx:
                 assets.forget_unannounced(tx)
 

@@ -65,6 +65,7 @@ class ReconcileService:
         if not self._rate.allows(peer_id, self._engine.clock()):
             raise RemoteProtocolError("asks to reconcile too often")
         message: Wire = codec.decode(data, *KINDS)
+        await self._announcements.build()
         match message:
             case RangesQuestion():
                 return codec.encode(self._announcements.entries().answer(message))

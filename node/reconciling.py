@@ -96,6 +96,7 @@ class Reconciling:
         return exchange
 
     async def _run(self, exchange: Exchange) -> None:
+        await self._announcements.build()
         descent = Descent(self._announcements.entries())
         whole = await self._descend(exchange, descent)
         fetched = await self._fetch(exchange, sorted(descent.missing))

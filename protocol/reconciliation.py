@@ -64,7 +64,8 @@ class EntrySet:
     """
 
     def __init__(self, entries: Iterable[bytes] = ()) -> None:
-        self._entries = sorted(set(entries))
+        ordered = sorted(entries)
+        self._entries = ordered[:1] + [b for a, b in pairwise(ordered) if a != b]
         self._fingerprints: dict[str, bytes] = {}
         self._deepest = 0
 

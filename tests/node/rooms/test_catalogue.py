@@ -194,7 +194,7 @@ async def test_an_asset_that_two_claim_waits_for_the_chain(nodes, autojump_clock
     c.registered(CDT, a.account, document(a.key.peer_id))
     assert await c.catalogue.promote() == 1
     assert assets.find(c.engine.db, CDT).endpoint == a.key.peer_id
-    c.catalogue.sweep()
+    await c.catalogue.sweep()
     assert c.rooms.announcements.of(CDT, author(a)) is not None
     assert c.rooms.announcements.of(CDT, author(b)) is None
 
@@ -251,7 +251,7 @@ async def test_clocks_may_be_minutes_apart(nodes, autojump_clock) -> None:
         data = signed(a, announcement(a, seq=now + late_s, not_after=now + late_s))
         assert c.catalogue.acceptable("x", data)
         await c.catalogue.receive("x", data)
-        c.catalogue.sweep()
+        await c.catalogue.sweep()
         assert c.rooms.announcements.of(CDT, author(a)).seq == now + late_s
 
 

@@ -124,10 +124,10 @@ async def test_a_withdrawal_spreads_and_outlives_what_it_ends(nodes, autojump_cl
     assert assets.find(b.engine.db, (1).to_bytes(32)).withdrawn
     await hold(c, said(a, 2))
     await trio.sleep(3600 + WITHDRAWN_AFTER_END_S - 1)
-    c.catalogue.sweep()
+    await c.catalogue.sweep()
     assert len(held(c)) == 1
     await trio.sleep(2)
-    c.catalogue.sweep()
+    await c.catalogue.sweep()
     assert not held(c)
     assert assets.find(c.engine.db, (2).to_bytes(32)) is None
 
@@ -215,7 +215,7 @@ async def test_what_is_unwanted_is_fetched_once_and_waits_for_its_binding(
     assert await b.catalogue.promote() == 1
     assert held(b) == held(c)
     monkeypatch.undo()
-    b.catalogue.sweep()  # and when the binding ends, what it let in goes
+    await b.catalogue.sweep()  # and when the binding ends, what it let in goes
     assert len(held(b)) == 1
 
 
