@@ -150,30 +150,34 @@ class Revocations:
         if not owners:
             sentence = "this node knows no such asset yet"
             return codec.encode(SessionDeclined(rule="cdt-unknown", sentence=sentence))
-        if not self._bound(owners, signed.key):
+        signers = {owner for owner in owners if self._house.directory.bound(owner, signed.key)}
+        if not signers:
             raise RemoteProtocolError("the revocation is not signed by the owner of the asset")
-        await self._heed(told, signed)
+        self._mark(told, signed, signers)
+        if asset is None or asset.owner in signers:  # an earlier owner ends its own grants alone
+            await self._stop(told)
         noted = RevocationNoted(child=told.child, parent=told.parent, seq=told.seq)
         return codec.encode(noted)
 
-    def _bound(self, owners: Iterable[bytes], key: bytes) -> bool:
-        return any(self._house.directory.bound(owner, key) for owner in owners)
-
-    async def _heed(self, told: Revocation, signed: envelope.Signed) -> None:
-        """Afterwards the grants up to this `seq` are void here; kept once, whoever repeats it."""
+    def _mark(self, told: Revocation, signed: envelope.Signed, signers: Iterable[bytes]) -> None:
+        """Afterwards the signer's grants up to this `seq` are void; noted once, however often."""
         with self._engine.transaction() as tx:
-            marked = tx.db.execute(
-                "UPDATE grants SET revoked = 1 "
-                "WHERE child = ? AND parent = ? AND seq <= ? AND NOT revoked",
-                [told.child, told.parent, told.seq],
+            marked = sum(
+                tx.db.execute(
+                    "UPDATE grants SET revoked = 1 "
+                    "WHERE child = ? AND parent = ? AND seq <= ? AND owner = ? AND NOT revoked",
+                    [told.child, told.parent, told.seq, owner],
+                ).rowcount
+                for owner in signers
             )
-            if marked.rowcount:
-                evidence = codec.encode(signed).hex()
+            if marked:
+                evidence, parent = codec.encode(signed).hex(), told.parent.hex()
                 outcome = "revoked by its owner"
-                parent = told.parent.hex()
                 tx.note(
                     "grant", told.child, outcome, parent=parent, seq=told.seq, evidence=evidence
                 )
+
+    async def _stop(self, told: Revocation) -> None:
         if grant_stands(self._engine.db, told.child, told.parent, above=told.seq):
             return
         asset = assets.find(self._engine.db, told.child)

@@ -178,6 +178,25 @@ def anchored(db, child: bytes, *, seq: int = 1, expiry: int = NOW + 9000, live: 
     )
 
 
+async def test_who_has_sold_an_asset_ends_only_its_own_grants(world, autojump_clock) -> None:
+    """Regulator D once owned what is bank B's now, and gave a grant of it."""
+    session = await running(world)
+    c, d = world.nodes["fintech-c"], world.nodes["regulator-d"]
+    given = grant_records.latest(c.engine.db, *EDGE.values())
+    old = msgspec.structs.replace(given.terms, owner=d.account, seq=0)
+    new = msgspec.structs.replace(given.terms, seq=5)
+    with c.engine.transaction() as tx:
+        c.grants.keep(tx, old, b"")
+        c.grants.keep(tx, new, given.signature)
+    c.engine.db.execute("UPDATE grants SET owner = ? WHERE seq = 5", [d.account])
+    await tell(world, "regulator-d", "fintech-c", signed(world, "regulator-d", seq=9))
+    kept = c.engine.db.execute("SELECT seq FROM grants WHERE NOT revoked ORDER BY seq").fetchall()
+    assert (1,) in kept
+    assert world.state("fintech-c", session).state is SessionState.RUNNING
+    await world.sessions["fintech-c"].stop(session)
+    await world.ended(session)
+
+
 async def test_only_an_owner_revokes(world) -> None:
     with pytest.raises(Fault, match="given no grant"):
         await world.revocations["fintech-c"].revoke(**EDGE)
