@@ -1,8 +1,8 @@
-"""Documents, what is made of them, content addresses, peer ids and addresses."""
+"""Documents of assets and organisations, content addresses, peer ids and addresses."""
 
 from node.addresses import dialable, endpoint
 from node.errors import Fault
-from protocol import documents, peers
+from protocol import documents, organisation, peers
 from tests.fuzz.target import Target
 from tests.fuzz.wire_targets import PEER_ID
 
@@ -48,6 +48,19 @@ def _documents() -> tuple[bytes, ...]:
     )
 
 
+def _organisation() -> bytes:
+    return organisation.canonical(
+        organisation.Organisation(
+            type="organisation",
+            account="0x" + "11" * 20,
+            name="bank-a",
+            description="é",
+            peer_id=PEER_ID,
+            addresses=("/ip4/192.0.2.1/tcp/4001", "/dns4/a.test/tcp/65535"),
+        )
+    )
+
+
 def texts() -> list[Target]:
     """Documents, content addresses, peer ids and addresses."""
 
@@ -55,6 +68,11 @@ def texts() -> list[Target]:
         metadata = documents.parse(body)
         if documents.canonical(metadata) != body:
             raise AssertionError("two encodings of one document")
+
+    def record(body: bytes) -> None:
+        found = organisation.parse(body)
+        if organisation.canonical(found) != body or not organisation.is_one(body):
+            raise AssertionError("two encodings of one organisation's document")
 
     def content_address(data: bytes) -> None:
         documents.proof_at(data.decode("utf-8", "replace"))
@@ -71,6 +89,7 @@ def texts() -> list[Target]:
     path = documents.storage_path(bytes(range(32))).encode()
     return [
         Target("document", document, _documents()),
+        Target("organisation", record, (_organisation(),)),
         Target("content-address", content_address, (path,)),
         Target("peer-id", peer, (PEER_ID.encode(),)),
         Target(
