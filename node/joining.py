@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
-from pathlib import Path
 
 from sqlite_utils import Database
 
@@ -11,14 +10,11 @@ from node.admission import Admission
 from node.config import Config
 from node.config_network import Caps, Peers, is_range
 from node.discovery import Discovery, discover
-from node.errors import Fault
 from node.host import Host, open_host
-from node.keys import read_private
+from node.keys import load_network_key
 from node.libp2p_guard import Limits
 from node.peer_store import PeerStore
 from protocol.ids import PeerId
-
-KEY_SIZE = 32
 
 
 @asynccontextmanager
@@ -36,7 +32,7 @@ async def join(
         config.listen.libp2p,
         config.network,
         known,
-        network_key=network_key(peers.network_key_file),
+        network_key=load_network_key(peers.network_key_file),
         limits=limits_of(peers.caps),
         admission=admission_of(peers),
         announce=config.listen.announce,
@@ -44,29 +40,6 @@ async def join(
     ) as host:
         discover(host, discovery_of(peers), config.network)
         yield host
-
-
-def network_key(path: Path | None) -> bytes | None:
-    """The 32 bytes in the file, which holds them as they are or as hexadecimal digits.
-
-    They keep strangers out and hide that this is libp2p; secrecy is Noise's. py-libp2p's cipher
-    has a nonce of 8 bytes where the specification has 24, so members of other libraries cannot be.
-    Fault "key-missing", "key-unsafe", "key-damaged".
-    """
-    if path is None:
-        return None
-    held = read_private(path)
-    if len(held) == KEY_SIZE:
-        return held
-    try:
-        key = bytes.fromhex(held.decode("ascii"))
-    except ValueError:
-        key = b""
-    if len(key) != KEY_SIZE:
-        raise Fault(
-            "key-damaged", f"{path} holds neither {KEY_SIZE} bytes nor {2 * KEY_SIZE} hex digits"
-        )
-    return key
 
 
 def limits_of(caps: Caps) -> Limits:

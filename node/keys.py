@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PASSWORD_VARIABLE = "NORTHBUND_PASSWORD"  # noqa: S105  a name, not a password
 SEED_BYTES = 32
+NETWORK_KEY_BYTES = 32
 LIGHT_KDF_ITERATIONS = 2**14
 """scrypt's n of `--light-kdf`: 16 MiB and 30 ms, for demonstrations; the default takes 256 MiB."""
 
@@ -101,6 +102,30 @@ def load_peer_key(path: Path) -> PeerKey:
     if len(seed) != SEED_BYTES:
         raise Fault("key-damaged", f"{path} has {len(seed)} bytes; {SEED_BYTES} would be right")
     return PeerKey(seed)
+
+
+def load_network_key(path: Path | None) -> bytes | None:
+    """The 32 bytes in the file, which holds them as they are or as hexadecimal digits.
+
+    They keep strangers out and hide that this is libp2p; secrecy is Noise's. py-libp2p's cipher
+    has a nonce of 8 bytes where the specification has 24, so members of other libraries cannot be.
+    Fault "key-missing", "key-unsafe", "key-damaged".
+    """
+    if path is None:
+        return None
+    held = read_private(path)
+    if len(held) == NETWORK_KEY_BYTES:
+        return held
+    try:
+        key = bytes.fromhex(held.decode("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != NETWORK_KEY_BYTES:
+        raise Fault(
+            "key-damaged",
+            f"{path} holds neither {NETWORK_KEY_BYTES} bytes nor twice as many hexadecimal digits",
+        )
+    return key
 
 
 def create_keystore(path: Path, password: Password, *, light: bool = False) -> Account:

@@ -73,7 +73,7 @@ class NewNode:
 
 
 def initialise(path: Path, new: NewNode, password: Password) -> dict[str, Any]:
-    """The folder `path` holds a node: northbund.toml, peer.key, keystore.json.
+    """The folder `path` holds a node: northbund.toml, peer.key, keystore.json, also network.key.
 
     Returns folder, name, account and peer id. Fault; then nothing of it is there.
     """

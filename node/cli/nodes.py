@@ -105,7 +105,7 @@ def rpc(
 def config_check(context: typer.Context, json: Json = False) -> None:
     """Read the configuration and the key files; say the first thing that is wrong."""
     from node.config import load  # noqa: PLC0415
-    from node.keys import load_peer_key  # noqa: PLC0415
+    from node.keys import load_network_key, load_peer_key  # noqa: PLC0415
     from node.signer import own_account  # noqa: PLC0415
 
     found = load(target(context).folder)
@@ -114,6 +114,7 @@ def config_check(context: typer.Context, json: Json = False) -> None:
         "name": found.config.name,
         "account": "0x" + own_account(found).hex(),
         "peer_id": load_peer_key(found.folder.peer_key).peer_id,
+        "closed_network": load_network_key(found.config.peers.network_key_file) is not None,
         "datasets": [dataset.name for dataset in found.config.datasets],
         "organisations": [each.name for each in found.config.organisations],
     }

@@ -10,8 +10,8 @@ from node.config import Config, parse
 from node.discovery import Discovery
 from node.errors import Fault
 from node.host import PeerUnreachable
-from node.joining import admission_of, discovery_of, join, limits_of, network_key
-from node.keys import PeerKey
+from node.joining import admission_of, discovery_of, join, limits_of
+from node.keys import PeerKey, load_network_key
 from node.libp2p_guard import Limits
 from node.store import open_memory
 
@@ -32,7 +32,7 @@ def test_without_a_word_all_is_open_and_nothing_is_sought() -> None:
     assert admission.refuse_peer(PEER) is None
     assert admission.refuse_address("192.0.2.1") is None
     assert discovery_of(peers) == Discovery()
-    assert network_key(peers.network_key_file) is None
+    assert load_network_key(peers.network_key_file) is None
 
 
 def test_lists_are_of_peers_and_of_ranges() -> None:
@@ -103,8 +103,8 @@ def key_file(folder: Path, held: bytes, mode: int = 0o600) -> Path:
 
 def test_a_network_key_is_raw_or_hexadecimal(tmp_path: Path) -> None:
     key = bytes(range(32))
-    assert network_key(key_file(tmp_path, key)) == key
-    assert network_key(key_file(tmp_path, key.hex().encode() + b"\n")) == key
+    assert load_network_key(key_file(tmp_path, key)) == key
+    assert load_network_key(key_file(tmp_path, key.hex().encode() + b"\n")) == key
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def test_a_wrong_network_key_is_one_sentence(
     tmp_path: Path, held: bytes, mode: int, kind: str
 ) -> None:
     with pytest.raises(Fault) as caught:
-        network_key(key_file(tmp_path, held, mode))
+        load_network_key(key_file(tmp_path, held, mode))
     assert caught.value.kind == kind
     with pytest.raises(Fault, match="is not there"):
-        network_key(tmp_path / "nothing")
+        load_network_key(tmp_path / "nothing")
 
 
 def test_init_closed_says_where_the_key_is() -> None:
