@@ -34,6 +34,7 @@ PAGE_MOST: Final = 200
 WORDS_MOST: Final = 16
 TEXT_MOST: Final = 500
 OWNERS_MOST: Final = 16
+PART_LEAST: Final = 3
 _ENTRY: Final = re.compile(r"0[xX][0-9a-fA-F]{6,64}")
 _CURSOR: Final = re.compile(r"([rn])\.([0-9]{1,6})\.([0-9]{1,18})")
 TOP: Final = 2**62
@@ -220,10 +221,17 @@ class OwnerNames:
         self._configured = [(name.casefold(), account) for name, account in configured]
 
     def __call__(self, word: str) -> list[Account]:
-        """At most OWNERS_MOST accounts whose name contains the word, configured ones first."""
+        """At most OWNERS_MOST accounts whose name contains the word, configured ones first.
+
+        A word of one or two letters stands in too many: it must be the whole name.
+        """
         folded = word.casefold()
-        found = [account for name, account in self._configured if folded in name]
-        sql = "SELECT account FROM chain_organisations WHERE instr(lower(name), ?) LIMIT ?"
+        whole = len(folded) < PART_LEAST
+        found = [
+            a for name, a in self._configured if folded == name or (not whole and folded in name)
+        ]
+        where = "lower(name) = ?" if whole else "instr(lower(name), ?)"
+        sql = f"SELECT account FROM chain_organisations WHERE {where} LIMIT ?"  # noqa: S608
         declared = self._db.execute(sql, [folded, OWNERS_MOST]).fetchall()
         return list(dict.fromkeys([*found, *(account for (account,) in declared)]))[:OWNERS_MOST]
 

@@ -135,6 +135,16 @@ def test_words_in_name_description_purpose_columns_owner_and_id(catalogue: Catal
     assert set(catalogue.names()) == {"Weather", "Credit facts"}
 
 
+def test_an_owner_is_found_by_part_of_its_name(catalogue: Catalogue) -> None:
+    catalogue.add("one")
+    catalogue.add("two", owner=OTHER)
+    with catalogue.engine.transaction() as tx:
+        tx.db.execute("INSERT INTO chain_organisations VALUES (?, 'Fine Bank 2 \x1b', '')", [OTHER])
+    assert catalogue.names("bank") == ["two", "one"]
+    assert catalogue.names("fine") == catalogue.names("FINE two") == ["two"]
+    assert catalogue.names("ba") == catalogue.names("2") == catalogue.names("a") == []
+
+
 def test_the_best_come_first(catalogue: Catalogue) -> None:
     catalogue.add("Something else", description="credit, and credit again")
     catalogue.add("Credit register of the whole country, all years")
