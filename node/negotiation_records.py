@@ -13,7 +13,7 @@ from node.log import get_logger
 from node.rows import first, select
 from protocol import codec
 from protocol.ids import Account, CdtId, PeerId, hexadecimal
-from protocol.messages import ContractOffer, ContractRequest, Reason
+from protocol.messages import ContractAgreement, ContractOffer, ContractRequest, Reason
 from protocol.negotiation import Process, State
 from protocol.negotiation_consumer import accepted
 from protocol.terms import Finding, describe
@@ -112,17 +112,24 @@ def page(db: Database, limit: int, after: bytes | None, state: str | None) -> li
 
 
 def granted_request(db: Database, child: bytes, parent: bytes) -> ContractRequest:
-    """The request that this node answered with its latest grant; Fault `grant-unknown`."""
-    found = first(
+    """The request that this node answered with its newest grant; Fault `grant-unknown`."""
+    answered = select(
         db,
         Negotiation,
         "negotiations WHERE side = 'provider' AND child = ? AND parent = ? AND state IN "
-        "('AGREED', 'VERIFIED', 'FINALIZED') ORDER BY updated_at DESC",
+        "('AGREED', 'VERIFIED', 'FINALIZED')",
         [child, parent],
     )
-    if found is None:
+    if not answered:
         raise Fault("grant-unknown", f"this node granted {hexadecimal(child)} to no such algorithm")
-    return found.wanted
+    return max(answered, key=_grant_number).wanted
+
+
+def _grant_number(negotiation: Negotiation) -> int:
+    """Not the time of the last change: an older process may be verified later."""
+    if negotiation.answer is None:
+        return 0
+    return codec.decode(negotiation.answer, ContractAgreement).grant.seq
 
 
 def insert(

@@ -200,6 +200,22 @@ async def test_strangers_are_bounded_together_and_forgotten(
     assert negotiation_records.every(bank.engine.db) == []
 
 
+async def test_a_run_is_judged_by_the_request_of_the_newest_grant(
+    nodes, pair, autojump_clock
+) -> None:
+    bank, fintech = pair
+    first, second = request_for(nodes, LEAF), request_for(nodes, LEAF, uses=2)
+    for request in (first, second):
+        assert isinstance(await say(fintech, bank, request), ContractAgreement)
+        await trio.sleep(1)
+    verified = ContractVerification(process=first.process)
+    await fintech.host.request(
+        bank.key.peer_id, NEGOTIATION_PROTOCOL, codec.encode(verified), timeout_s=1
+    )
+    assert seen(bank, first).updated_at > seen(bank, second).updated_at
+    assert negotiation_records.granted_request(bank.engine.db, LEAF, ALGORITHM) == second
+
+
 async def test_negotiations_are_listed_by_pages(nodes, pair, autojump_clock) -> None:
     _, fintech = pair
     requests = [request_for(nodes, LEAF) for _ in range(5)]
