@@ -418,3 +418,21 @@ async def test_nothing_is_granted_of_an_algorithm(nodes: Any, autojump_clock: ob
     c.engine.db.execute("INSERT INTO own_assets VALUES (?, '', 'risk', x'', '', 0)", [ALGORITHM])
     with pytest.raises(Fault, match="of type algorithm"):
         c.judging.terms_of_leaf(ALGORITHM)
+
+
+async def test_no_grant_and_no_waiver_outlives_a_floor_of_today(
+    nodes: Any, autojump_clock: object
+) -> None:
+    """The owner has learnt since that one operator runs everybody's machines."""
+    everybody_knows(nodes, algorithm(nodes))
+    b = nodes["bank-b"]
+    request = request_for(nodes, B)
+    with b.engine.transaction() as tx:
+        b.grants.give(tx, request, {terms.OPERATORS, terms.CONTRIBUTORS})
+    kept = b.grants.require_alive(B, ALGORITHM)
+    assert b.judging.judge_given(request, kept).verdict == "permit"
+    learnt = SimpleNamespace(own=b.directory.own, operator=lambda _: "fintech-c")
+    judging = Judging(b.engine, learnt, b.config)  # type: ignore[arg-type]
+    judgement = judging.judge_given(request, kept)
+    assert judgement.verdict == "refuse"
+    assert {each.operand for each in judgement.failures} == {terms.OPERATORS, terms.CONTRIBUTORS}
