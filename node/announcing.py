@@ -110,7 +110,7 @@ class Announcing:
         with self._engine.transaction() as tx:
             self._announcements.keep(tx, opened(data))
             assets.offered(tx, asset.cdt, withdrawn=opened(data).announcement.withdrawn)
-        if self._rate.allows("gossip", self._engine.clock()):
+        if self._rate.allows("gossip", trio.current_time()):
             await self._host.publish(data)
         for action in self._on_announced:
             action()

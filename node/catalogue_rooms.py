@@ -39,11 +39,11 @@ class CatalogueRooms:
         exchange: DocumentExchange,
     ) -> "CatalogueRooms":
         """They serve, and listen to gossip, from now on."""
-        announcements, unwanted = Announcements(engine), Unwanted(engine.clock)
+        announcements, unwanted = Announcements(engine), Unwanted(trio.current_time)
         catalogue = Catalogue(engine, host, directory, exchange, announcements)
         announcing = Announcing(engine, host, directory, key, announcements)
         reconciling = Reconciling(host, catalogue, announcements, unwanted)
-        service = ReconcileService(engine, host, catalogue, announcements, unwanted)
+        service = ReconcileService(host, catalogue, announcements, unwanted)
         schedule = ReconcileSchedule(host, reconciling)
         for tell in (announcing.on_announced, service.on_taken, catalogue.on_promoted):
             tell(schedule.soon)

@@ -79,14 +79,17 @@ class ReconcileSchedule:
             self._busy.discard(peer_id)
 
     async def _whole(self, peer_id: PeerId) -> bool:
-        """Exchanges go on while they make progress; the last one's end."""
+        """True if this came to its end; exchanges go on while they bring news.
+
+        Not while they give: a peer might want the same again and again.
+        """
         while True:
             exchange = await self._reconciling.with_peer(peer_id)
             if exchange.news:
                 self.soon()
             if exchange.news or exchange.given:
                 _tell(exchange)
-            if exchange.finished or not (exchange.news or exchange.given):
+            if exchange.finished or not exchange.news:
                 return exchange.finished
 
     def _some(self, most: int) -> list[PeerId]:

@@ -9,9 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+import trio
+
 from node.announcements import Announcements
 from node.catalogue import Catalogue
-from node.engine import Engine
 from node.host import Host
 from node.standing import AuthorRate
 from node.unwanted import Unwanted
@@ -42,13 +43,11 @@ class ReconcileService:
 
     def __init__(
         self,
-        engine: Engine,
         host: Host,
         catalogue: Catalogue,
         announcements: Announcements,
         unwanted: Unwanted,
     ) -> None:
-        self._engine = engine
         self._catalogue = catalogue
         self._announcements = announcements
         self._unwanted = unwanted
@@ -62,7 +61,7 @@ class ReconcileService:
         self._on_taken.append(action)
 
     async def _serve(self, peer_id: PeerId, data: bytes) -> bytes:
-        if not self._rate.allows(peer_id, self._engine.clock()):
+        if not self._rate.allows(peer_id, trio.current_time()):
             raise RemoteProtocolError("asks to reconcile too often")
         message: Wire = codec.decode(data, *KINDS)
         await self._announcements.build()
@@ -91,7 +90,9 @@ class ReconcileService:
         return EntriesWanted(entries=b"".join(wanted))
 
     async def _take(self, peer_id: PeerId, bodies: tuple[bytes, ...]) -> AnnouncementsTaken:
-        wanted = self._wanted.pop(peer_id, frozenset())
+        wanted = self._wanted.pop(peer_id, None)
+        if wanted is None:  # its offer was long ago, and others have offered since
+            return AnnouncementsTaken(news=0)
         taken = await self._catalogue.take(bodies, wanted)
         self._wanted.setdefault(peer_id, wanted - taken.entries)
         self._unwanted.note(peer_id, taken.unwanted)

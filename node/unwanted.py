@@ -21,7 +21,7 @@ K = TypeVar("K")
 
 
 class Unwanted:
-    """Bounded: what was noted longest ago is forgotten first. `clock` gives seconds."""
+    """Bounded: what was noted longest ago is forgotten first. `clock` never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

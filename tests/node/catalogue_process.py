@@ -88,10 +88,10 @@ class Node:
             )
             self.announcements = self.rooms.announcements
             return
-        self.announcements, unwanted = Announcements(self.engine), Unwanted(self.engine.clock)
+        self.announcements, unwanted = Announcements(self.engine), Unwanted(trio.current_time)
         catalogue = Catalogue(self.engine, host, directory, exchange, self.announcements)
         self.reconciling = Reconciling(host, catalogue, self.announcements, unwanted)
-        ReconcileService(self.engine, host, catalogue, self.announcements, unwanted)
+        ReconcileService(host, catalogue, self.announcements, unwanted)
 
     def publish(self, name: str) -> str:
         """As if the chain had confirmed an own asset of this name."""
