@@ -193,7 +193,8 @@ def published(metadata: Metadata) -> Terms | None:
 def review(house: House) -> list[Reviewed]:
     """Each grant that this node has given and that is alive, by today's terms."""
     db, own = house.engine.db, house.directory.own.account
-    newest = {(each.child, each.parent): each for each in grant_records.every(db)}
+    held = [each for each in grant_records.every(db) if not each.withdrawn]
+    newest = {(each.child, each.parent): each for each in held}
     now = grant_records.block_time(db)
     return [
         Reviewed(kept, _failures(house, kept))
