@@ -7,7 +7,7 @@ known before anything is asked. The others (widths, noise, cohort) are for who c
 What is found here promises nothing: the owner's node decides, by its own terms of that day.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -100,36 +100,48 @@ def prospects(metadata: Metadata, offer: Offer) -> list[Prospect]:
     published = _terms_of(metadata)
     if published is None:
         return []
-    constraints = (*published.permission, *published.duty, *published.prohibition)
-    spoken = [each.leftOperand for each in constraints]
-    return [
-        _prospect(published, operand, offer)
-        for operand in dict.fromkeys([*spoken, *terms.REQUIRED])
-    ]
+    found = []
+    for operand in _spoken(published):
+        allowing, forbidding = _about(published, operand)
+        texts = [*map(terms.allowed, allowing), *map(terms.forbidden, forbidding)]
+        ours = ", ".join(map(str, offer[operand])) or "nothing" if operand in offer else None
+        met = _is_met(published, operand, offer)
+        allowed = "; ".join(texts) or "nothing"
+        found.append(Prospect(operand, ours or "as composed", allowed, met))
+    return found
 
 
 def is_met(metadata: Metadata, offer: Offer) -> bool:
     """True if terms are published and nothing that speaks of who asks forbids this node."""
-    found = prospects(metadata, offer)
-    return bool(found) and all(each.met is not False for each in found)
+    published = _terms_of(metadata)
+    return published is not None and all(
+        _is_met(published, operand, offer) is not False for operand in _spoken(published)
+    )
 
 
-def _prospect(published: Terms, operand: str, offer: Offer) -> Prospect:
-    values: tuple[Scalar | None, ...] = offer.get(operand, (None,)) or (None,)
-    tried = [tuple(_findings(published, operand, value)) for value in values]
-    met: bool | None = any(all(each.passed for each in findings) for findings in tried)
-    allowed = "; ".join(dict.fromkeys(each.allowed for each in tried[0]))
+def _is_met(published: Terms, operand: str, offer: Offer) -> bool | None:
+    """Whether some value of the offer passes; None if the offer does not speak of it."""
+    allowing, forbidding = _about(published, operand)
+    if operand in terms.REQUIRED and not allowing:
+        return False
     if operand not in offer:
-        silent = operand in terms.REQUIRED and allowed == "nothing"
-        return Prospect(operand, "as composed", allowed, False if silent else None)
-    return Prospect(operand, ", ".join(map(str, offer[operand])) or "nothing", allowed, met)
+        return None
+    return any(
+        all(terms.holds(each, value) for each in allowing)
+        and not any(terms.holds(each, value) for each in forbidding)
+        for value in offer[operand]
+    )
 
 
-def _findings(published: Terms, operand: str, value: Scalar | None) -> Iterator[terms.Finding]:
-    facts = {} if value is None else {operand: value}
-    for finding in terms.evaluate(published, facts).findings:
-        if finding.operand == operand:
-            yield finding
+def _spoken(published: Terms) -> Iterable[str]:
+    constraints = (*published.permission, *published.duty, *published.prohibition)
+    return dict.fromkeys([*(each.leftOperand for each in constraints), *terms.REQUIRED])
+
+
+def _about(published: Terms, operand: str) -> tuple[list[Constraint], list[Constraint]]:
+    """What allows and what forbids values of `operand`."""
+    allowing = [e for e in (*published.permission, *published.duty) if e.leftOperand == operand]
+    return allowing, [e for e in published.prohibition if e.leftOperand == operand]
 
 
 @cache
