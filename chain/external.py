@@ -19,7 +19,10 @@ from typing import Any, Final
 import httpx2
 from eth_account import Account as EthAccount
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_keys.exceptions import BadSignature
+from eth_utils.exceptions import ValidationError
 from hexbytes import HexBytes
+from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
 from chain.errors import ChainRefused, ChainUnreachable
 from chain.provider import TrioProvider, refusal
@@ -35,6 +38,16 @@ TYPED_TIMEOUT_S: Final = 5.0
 REST_S: Final = 30.0
 SIGN_TIMEOUT_S: Final = 120.0
 """A transaction may wait for a person; the outbox waits with it, nothing else does."""
+_NO_TRANSACTION: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RLPException,
+    BadSignature,
+    ValidationError,
+)
+"""What the libraries raise for bytes that are no signed transaction."""
 
 
 class ExternalSigner:
@@ -69,12 +82,19 @@ class ExternalSigner:
             answer = await provider.ask("eth_signTransaction", request | {"from": self.address})
         finally:
             await provider.aclose()
-        raw = answer.get("raw") if isinstance(answer, dict) else answer  # Clef wraps it
+        # Clef wraps it
+        return self.accept(answer.get("raw") if isinstance(answer, dict) else answer, transaction)
+
+    def accept(self, raw: Any, wanted: dict[str, Any]) -> bytes:
+        """The bytes of the signed transaction `raw`, in hexadecimal, that has the `wanted` fields.
+
+        Raises ChainRefused if it is anything else.
+        """
         try:
             signed = bytes.fromhex(str(raw).removeprefix("0x"))
-            self._check(signed, transaction)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ChainRefused(f"the signer gives no signed transaction: {error}") from error
+            self._check(signed, wanted)
+        except _NO_TRANSACTION as error:
+            raise ChainRefused(f"the signer gives no signed transaction: {error!r:.200}") from error
         return signed
 
     def _check(self, signed: bytes, wanted: dict[str, Any]) -> None:

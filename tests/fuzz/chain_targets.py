@@ -2,9 +2,15 @@
 
 import json
 
+from eth_account import Account as Accounts
+
 from chain import events, provider
 from chain.errors import ChainError
+from chain.external import ExternalSigner
+from protocol.ids import Account
 from tests.fuzz.target import Target
+
+ACCOUNT = Accounts.from_key(bytes([1]) * 32)
 
 
 def _log(topics: list[bytes], data: bytes) -> bytes:
@@ -43,9 +49,18 @@ def chain_answers() -> list[Target]:
     def answered(data: bytes) -> None:
         provider._result(_json(data))
 
+    signer = ExternalSigner("http://127.0.0.1:9", Account(bytes.fromhex(ACCOUNT.address[2:])))
+    wanted = {"to": "0x" + "11" * 20, "value": 0, "gas": 21000, "nonce": 1, "chainId": 1}
+    fees = {"maxFeePerGas": 1, "maxPriorityFeePerGas": 1}
+    signed = bytes(ACCOUNT.sign_transaction(wanted | fees).raw_transaction)
+
+    def transaction(data: bytes) -> None:
+        signer.accept(data.hex(), wanted)
+
     words = bytes(31) + b"\x40" + bytes(31) + b"\x01"
     logs = tuple(_log([topic, words[:32]], words) for topic in topics)
     return [
+        Target("signed-transaction", transaction, (signed,), (ChainError,)),
         Target(
             "chain-event",
             parts,

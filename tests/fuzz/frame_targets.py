@@ -3,7 +3,7 @@
 import numpy as np
 import trio
 
-from mpc import intersection, rounds, transport
+from mpc import intersection, programs, rounds, transport
 from mpc.supervisor import Worker
 from mpc.watch import Abort, Beat, Done
 from node.streams import FRAME_LIMIT, StreamBroken, answer, ask, read_frame
@@ -124,7 +124,10 @@ def workers() -> list[Target]:
     def positions(data: bytes) -> None:
         masker.own_rows(np.frombuffer(data[: len(data) // 4 * 4], "<u4"))
 
+    codec_of_mpyc = programs.IntegerCodec(lambda _reason: None)
+    integers = (codec_of_mpyc.dumps(7), codec_of_mpyc.dumps(np.arange(3)))
     return [
+        Target("mpyc-integers", codec_of_mpyc.loads, integers),
         Target("notice", lambda data: codec.decode(data, Beat, Done, Abort)),
         Target("order", rounds.unpack_order, (order,)),
         Target("share-stream", share_stream, (bytes(head),)),
