@@ -260,5 +260,7 @@ def _rank(words: list[str], title: str) -> int:
 
 def _folded(text: str) -> str:
     """`text` without accents and capitals, as the index compares it."""
+    if text.isascii():
+        return text.casefold()
     plain = unicodedata.normalize("NFKD", spelled(text)).casefold()
     return "".join(each for each in plain if not unicodedata.combining(each))
