@@ -36,7 +36,8 @@ def _request(each: dict[str, Any]) -> str:
 
 def _grant(each: dict[str, Any]) -> str:
     left = "not on chain" if each["uses_left"] is None else f"{each['uses_left']} left on chain"
-    gone = ", revoked" if each["revoked"] else ""
+    gone = ", revoked" if each["revoked"] else ", given up by it" if each["given_up"] else ""
+    gone += f", a person waived {', '.join(each['waived'])}" if each["waived"] else ""
     return (
         f"{each['owner']} granted it to {each['consumer']} under {_parent(each)}: "
         f"{each['price']} for each {each['unit']}, {_uses(each['uses'])} until "

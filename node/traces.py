@@ -19,6 +19,7 @@ from node.negotiation_records import Negotiation
 from protocol import terms_table
 from protocol.identifiers import normalise, row_key
 from protocol.ids import Account
+from protocol.terms import describe
 
 
 def asset(house: House, cdt: bytes) -> dict[str, Any]:
@@ -99,6 +100,8 @@ def _grant(house: House, kept: KeptGrant) -> dict[str, Any]:
         "uses_left": int(on_chain[0]) if on_chain else None,
         "expires": terms.expiry,
         "revoked": bool(kept.revoked),
+        "given_up": bool(kept.withdrawn),
+        "waived": [describe(operand) for operand in sorted(kept.waived_operands)],
     }
 
 

@@ -18,6 +18,7 @@ USE = TOP | {
 GRANT = TOP | {
     "owner": "bank-a", "consumer": "fintech-c", "price": "5", "unit": "edge", "uses": 2,
     "uses_counted": 1, "uses_left": 1, "expires": 1_800_100_000, "revoked": False,
+    "given_up": False, "waived": [],
 }  # fmt: skip
 PRICE = {
     "type": "data", "operation": "shared-features", "unit": "edge", "uses": 3, "least": "5",
@@ -52,6 +53,8 @@ def test_the_whole_story() -> None:
     [
         ({"uses_left": None}, "not on chain"),
         ({"revoked": True}, "revoked"),
+        ({"given_up": True}, "given up by it"),
+        ({"waived": ["purpose"]}, "a person waived purpose"),
         ({"expires": 2**39, "parent_name": ""}, "an asset unknown here"),
     ],
 )
