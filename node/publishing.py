@@ -228,7 +228,11 @@ class Publishing:
                 [cdt, kind, name, proof, key, at],
             )
             self._link.enqueue(key, *transaction)
-        return await self._concluded(cdt, proof, key)
+        done = await self._concluded(cdt, proof, key)
+        before = assets.find(self._engine.db, cdt)
+        if before is not None and before.withdrawn:
+            self.offer(cdt, withdrawn=False)  # to publish again is to offer again
+        return done
 
     def _published_before(self, draft: Draft, kind: str, name: str) -> int | None:
         """When this very document was published, unless that is so long ago that it has expired."""

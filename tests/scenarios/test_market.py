@@ -93,5 +93,9 @@ def test_strangers_meet_by_the_chain(three: dict[str, Any]) -> None:
     assert a.command("cdt", "offer", published)[0] == 0
     for node in (b, hub):
         node.wait(lambda node=node: listed(node) == [published])
+    assert a.command("cdt", "withdraw", published)[0] == 0
+    b.wait(lambda: listed(b) == [])
+    assert a.call("compute_publish")["cdt"] == published
+    b.wait(lambda: listed(b) == [published])
     assert a.command("bind", "--end")[0] == 0
     b.wait(lambda: known()["known_by"] == "binding ended or past")  # type: ignore[index]
