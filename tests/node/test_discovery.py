@@ -163,8 +163,7 @@ async def test_peers_of_one_local_network_meet() -> None:
     async with node(1, settings=local) as one, node(2, settings=local) as two:
         await until(lambda: one.guard.is_connected(two.peer_id), 15)
         assert await one.request(two.peer_id, ECHO, b"x", timeout_s=5) == b"x"
-        [status] = two.peers()
-        assert status.known
+        await until(lambda: all(status.known for each in (one, two) for status in each.peers()))
 
 
 async def test_rubbish_by_multicast_keeps_nobody_apart() -> None:
