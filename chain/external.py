@@ -43,6 +43,7 @@ _NO_TRANSACTION: Final = (
     TypeError,
     LookupError,
     AttributeError,
+    RecursionError,
     RLPException,
     BadSignature,
     ValidationError,
