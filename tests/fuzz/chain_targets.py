@@ -60,7 +60,7 @@ def chain_answers() -> list[Target]:
     words = bytes(31) + b"\x40" + bytes(31) + b"\x01"
     logs = tuple(_log([topic, words[:32]], words) for topic in topics)
     return [
-        Target("signed-transaction", transaction, (signed,), (ChainError,)),
+        Target("signed-transaction", transaction, (signed,), (ChainError,), own=True),
         Target(
             "chain-event",
             parts,
