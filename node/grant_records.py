@@ -59,6 +59,19 @@ def latest(db: Database, child: bytes, parent: bytes) -> KeptGrant | None:
     )
 
 
+def newest(db: Database, child: bytes, parent: bytes) -> KeptGrant | None:
+    """As `latest`, but those that their consumer gave up count too: the signature is out.
+
+    Who asks what was revoked or used of an edge asks this: else giving up would wash it off.
+    """
+    return first(
+        db,
+        KeptGrant,
+        "known_grants WHERE child = ? AND parent = ? ORDER BY seq DESC",
+        [child, parent],
+    )
+
+
 def keep_terms(tx: Transaction, terms: Terms) -> Digest:
     """Afterwards the terms are kept under their hash, which a grant's signature covers."""
     digest = documents.terms_hash(terms)

@@ -158,7 +158,7 @@ class Grants:
         """The newest grant of this edge; Fault `grant-unusable` if it is revoked or has expired.
 
         It expires by the time of the newest block that this node has taken, as on chain: clocks
-        of nodes may be apart.
+        of nodes may be apart. It ends for good when either asset changes hands, as on chain.
         """
         kept = grant_records.latest(self._engine.db, child, parent)
         if kept is None or kept.revoked:
@@ -167,6 +167,9 @@ class Grants:
             )
         if kept.terms.expiry <= grant_records.block_time(self._engine.db):
             raise Fault("grant-unusable", "the grant for this edge has expired")
+        epochs = self._epoch(child), self._epoch(parent)
+        if epochs != (kept.terms.epoch, kept.terms.consumer_epoch):
+            raise Fault("grant-unusable", "an asset of this edge has changed hands since the grant")
         return kept
 
     def _epoch(self, cdt: bytes) -> int:

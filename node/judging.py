@@ -150,7 +150,7 @@ class Judging:
     ) -> tuple[tuple[Finding, ...], tuple[Constraint, ...]]:
         """Uses of one edge add up: asking again gives no more of them than the terms allow."""
         edge = (request.child, request.parent)
-        if grant_records.latest(self._engine.db, *edge) is None:
+        if grant_records.newest(self._engine.db, *edge) is None:
             return (), ()
         used = grant_records.uses_of_edge(self._engine.db, *edge)
         finding = Finding(
@@ -164,7 +164,7 @@ class Judging:
 
     def _revoked(self, request: ContractRequest) -> tuple[Finding, ...]:
         """An owner's revocation stands: the consumer cannot ask it away."""
-        kept = grant_records.latest(self._engine.db, request.child, request.parent)
+        kept = grant_records.newest(self._engine.db, request.child, request.parent)
         if kept is None:
             return ()
         return (Finding(REVOKED, "a grant again", "none after a revocation", not kept.revoked),)

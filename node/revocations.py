@@ -65,7 +65,7 @@ class Revocations:
         True if the chain says so too by now; where it cannot be reached it will be told later.
         Fault `grant-unknown` if this node has given no grant for this edge.
         """
-        kept = grant_records.latest(self._engine.db, child, parent)
+        kept = grant_records.newest(self._engine.db, child, parent)
         if kept is None or kept.owner != self._house.directory.own.account:
             raise Fault("grant-unknown", "this node has given no grant for this edge")
         message = Revocation(child=child, parent=parent, seq=kept.seq)

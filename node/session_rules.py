@@ -7,7 +7,7 @@ it is given: what is counted or reserved is committed together with the signatur
 
 from collections.abc import Collection, Sequence
 
-from node import negotiation_records, plans, session_records, task_records
+from node import grant_records, negotiation_records, plans, session_records, task_records
 from node.engine import Transaction
 from node.errors import Fault
 from node.house import House
@@ -45,6 +45,7 @@ def examine(house: House, proposal: SessionProposal, coordinator: PeerId) -> Liv
     if own not in plan.with_rows | plan.pool:
         raise RemoteProtocolError("this node has no part in that plan")
     live = LiveSession(proposal, record.algorithm, plan, plan.roles_of(own), coordinator)
+    _check_attester(house, plan, record, (*live.roles, *SITTING))
     live.checked["proposal"] = (
         f"the recipient's node proposes attempt {proposal.attempt}",
         f"{house.directory.name(proposal.attestation.attester)} attests the plan",
@@ -65,6 +66,7 @@ def examine_seat(house: House, proposal: SessionProposal, asker: PeerId) -> None
         raise RemoteProtocolError("only who brings rows asks whether a node would sit")
     if house.directory.own.account not in plan.pool:
         raise RemoteProtocolError("this node is not in the plan's pool")
+    _check_attester(house, plan, record, SITTING)
     check_grants(house, plan, record.algorithm, SITTING)
 
 
@@ -96,6 +98,23 @@ def _check_earlier(house: House, task: bytes) -> None:
             f"the task has had {len(earlier)} sessions here, at most {MAX_SESSIONS_OF_A_TASK} "
             "are possible: open another task",
         )
+
+
+def _check_attester(house: House, plan: Plan, record: TaskRecord, roles: Collection[Role]) -> None:
+    """Fault `terms-refused` unless who attests is who each grant of this node was asked for with.
+
+    That this node trusts an attester is not enough: the terms of each asset say whose word counts.
+    """
+    for leaf in plans.leaves_of(plan, house.directory.own.account, roles):
+        if grant_records.latest(house.engine.db, leaf, record.algorithm) is None:
+            continue  # `check_grants` speaks of those
+        request = negotiation_records.granted_request(house.engine.db, leaf, record.algorithm)
+        if request.attester != record.attester:
+            name, other = (
+                house.directory.name(each) for each in (request.attester, record.attester or b"")
+            )
+            what = f"the grant of {hexadecimal(leaf)[:10]}"
+            raise Fault("terms-refused", f"{what} is for what {name} attests, and {other} did")
 
 
 def check_grants(
