@@ -19,6 +19,7 @@ from node.config_reading import Section, prepare, sentence_of
 from node.errors import Fault
 from node.folder import Folder, open_folder
 from protocol.codec import Name
+from protocol.identifiers import IdentifierRule
 from protocol.ids import Account, PeerId
 
 Url = Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://[^\s]+\Z")]
@@ -97,7 +98,7 @@ class Dataset(Section, frozen=True):
     name: Name
     path: Path
     id_column: Annotated[str, msgspec.Meta(min_length=1)] = msgspec.field(name="id")
-    id_rule: Literal["exact", "trimmed", "caseless"] = "exact"
+    id_rule: IdentifierRule = "exact"
     description: str = ""
     features: tuple[Feature, ...] = ()
     label: str = ""
@@ -207,7 +208,20 @@ def from_table(table: Mapping[str, Any], base: Path, source: str) -> Config:
     except msgspec.ValidationError as error:
         raise Fault("config-invalid", f"{source}: {sentence_of(error)}", file=source) from None
     check(config, base, source)
-    return config
+    return msgspec.structs.replace(config, datasets=tuple(map(_with_id_rule, config.datasets)))
+
+
+def _with_id_rule(dataset: Dataset) -> Dataset:
+    """The dataset with its rule of ids in its terms: who matches by another one is refused there.
+
+    Terms that speak of the rule by themselves stay as they are.
+    """
+    parameters = dataset.terms.get("parameters", {})
+    if not dataset.terms or "id_rule" in parameters:
+        return dataset
+    parameters = {**parameters, "id_rule": {"any_of": [dataset.id_rule]}}
+    terms = {**dataset.terms, "parameters": parameters}
+    return msgspec.structs.replace(dataset, terms=terms)
 
 
 def _as_it_is(kind: type, value: Any) -> Any:

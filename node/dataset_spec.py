@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from protocol.codec import U53, Name, Text, Wire
+from protocol.identifiers import IdentifierRule
 
 ColumnName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 ColumnKind = Literal["number", "category"]
@@ -32,7 +33,7 @@ class DatasetSpec(Wire, frozen=True, tag="dataset-spec"):
     name: Name
     path: FilePath
     id_column: ColumnName
-    id_rule: Literal["exact", "trimmed", "caseless"] = "exact"
+    id_rule: IdentifierRule = "exact"
     columns: Annotated[tuple[ColumnSpec, ...], msgspec.Meta(max_length=1024)] = ()
     label: Annotated[str, msgspec.Meta(max_length=256)] = ""
 

@@ -7,6 +7,7 @@ back: not by a crash, an abort or a reorganisation.
 """
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 
 from sqlite_utils import Database
@@ -53,18 +54,23 @@ def reserve(tx: Transaction, spending: Spending, row_keys: bytes, cap: int) -> N
     """Afterwards `spending.numbers` more numbers are counted for each row.
 
     The same session again changes nothing. Fault `budget-exhausted`, and nothing reserved, if
-    any row would pass `cap`, counted over all recipients.
+    any row would pass `cap`, counted over all recipients. Rows of one key share its budget, and
+    each of them spends of it.
     """
     known = tx.db.execute("SELECT 1 FROM spendings WHERE session = ?", [spending.session])
     if known.fetchone():
         return
-    keys = sorted(split_keys(row_keys))  # in the table's order: three times as fast
-    over = privacy.overdrawn(keys, spent(tx.db, keys), spending.numbers, cap)
+    rows = Counter(split_keys(row_keys))
+    keys = sorted(rows)  # in the table's order: three times as fast
+    numbers = spending.numbers
+    before = spent(tx.db, keys)
+    before |= {key: before.get(key, 0) + (n - 1) * numbers for key, n in rows.items() if n > 1}
+    over = privacy.overdrawn(keys, before, numbers, cap)
     if over is not None:
         raise Fault("budget-exhausted", over.sentence, rows=over.rows, cap=over.cap)
     tx.db.conn.executemany(
         "INSERT INTO ledger VALUES (?, ?, ?)",
-        [(key, spending.session, spending.numbers) for key in keys],
+        [(key, spending.session, rows[key] * numbers) for key in keys],
     )
     tx.db.execute(
         "INSERT INTO spendings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from mpc.supervisor import WorkerGoneError
-from node import session_records, session_rules, task_records
+from node import alignment_rules, session_records, session_rules, task_records
 from node.errors import Fault
 from node.house import House
 from node.live_session import LiveSession, Summary
@@ -23,7 +23,7 @@ from node.session_asking import Asking
 from node.session_draw import Drawing
 from node.session_signing import Signing, agreed, require_living
 from node.session_workers import SessionWorkers
-from node.workers.messages import Aligned, Failed, Finished, Progress
+from node.workers.messages import Aligned, Failed, Finished, Mask, Progress, Sized
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
 from protocol.ids import PeerId, SessionId
@@ -208,6 +208,8 @@ class Participation:
     async def _heard(self, live: LiveSession, role: Role, report: Wire) -> None:
         if isinstance(report, Progress):
             live.note_progress(role, report)
+        elif isinstance(report, Sized):
+            await self._sized(live, role, report)
         elif isinstance(report, Aligned):
             self._aligned(live, role, report)
         elif isinstance(report, Finished):
@@ -219,6 +221,16 @@ class Participation:
                 await live.over.wait()
             await self.abort(live, f"{report.stage}: {report.reason}", report.blamed)
         self._house.engine.announce_change()
+
+    async def _sized(self, live: LiveSession, role: Role, report: Sized) -> None:
+        """The worker may mask once what it lets others test is counted, durably."""
+        try:
+            with self._house.engine.transaction() as tx:
+                alignment_rules.allow_masking(self._house, tx, live, role, report)
+        except (Fault, RemoteProtocolError) as error:
+            await self.abort(live, f"{self._house.directory.own.name} refuses: {error}", ())
+        else:
+            await self._workers.say(live, role, Mask())
 
     def _aligned(self, live: LiveSession, role: Role, report: Aligned) -> None:
         live.alignments[role] = report

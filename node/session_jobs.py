@@ -13,6 +13,7 @@ from node.judging import Judging
 from node.live_session import LiveSession
 from node.workers.messages import ContributorJob, MemberJob, OwnerLimits, RecipientJob
 from protocol import privacy, terms
+from protocol.identifiers import IdentifierRule
 from protocol.manifest import Role
 
 
@@ -28,13 +29,16 @@ def session_folder(folder: Folder, session: bytes) -> Path:
     return path
 
 
-def spec_of(dataset: Dataset) -> DatasetSpec:
-    """The dataset of the configuration as workers are told of it."""
+def spec_of(dataset: Dataset, id_rule: IdentifierRule | None = None) -> DatasetSpec:
+    """The dataset of the configuration as workers are told of it.
+
+    `id_rule` is that of a session; left out, the dataset's own.
+    """
     return DatasetSpec(
         name=dataset.name,
         path=str(dataset.path),
         id_column=dataset.id_column,
-        id_rule=dataset.id_rule,
+        id_rule=id_rule or dataset.id_rule,
         columns=tuple(ColumnSpec(name=each.name, kind=each.kind) for each in dataset.features),
         label=dataset.label,
     )
@@ -77,13 +81,14 @@ class Jobs:
             cohort_floor=ceil(rows),
         )
         return ContributorJob(
-            dataset=spec_of(dataset),
+            dataset=spec_of(dataset, live.roster.parameters.id_rule),
             row_key=self._row_key,
             folder=str(session_folder(self._folder, live.session)),
             limits=limits,
         )
 
     def _recipient(self, live: LiveSession) -> RecipientJob:
+        rule = live.roster.parameters.id_rule if live.roster else None
         labelled = [dataset for dataset in self._config.datasets if dataset.label]
         if len(labelled) != 1:
             raise Fault(
@@ -92,7 +97,7 @@ class Jobs:
                 "the recipient needs exactly one",
             )
         return RecipientJob(
-            dataset=spec_of(labelled[0]),
+            dataset=spec_of(labelled[0], rule),
             folder=str(session_folder(self._folder, live.session)),
             seed=live.seed,
         )

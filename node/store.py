@@ -154,6 +154,10 @@ def _sessions(db: Database) -> None:
             operator TEXT NOT NULL, recipient BLOB NOT NULL, purpose TEXT NOT NULL,
             numbers INTEGER NOT NULL, rows INTEGER NOT NULL, reserved_at REAL NOT NULL
         ) STRICT;
+        CREATE TABLE tested_ids (
+            session BLOB NOT NULL, role TEXT NOT NULL, operator TEXT NOT NULL,
+            ids INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (session, role, operator)
+        ) STRICT, WITHOUT ROWID;
         CREATE TABLE lineages (
             attestation BLOB PRIMARY KEY, lineage BLOB NOT NULL, rows_digest BLOB NOT NULL,
             session BLOB NOT NULL

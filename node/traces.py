@@ -17,7 +17,7 @@ from node.grant_records import KeptGrant
 from node.house import House
 from node.negotiation_records import Negotiation
 from protocol import terms_table
-from protocol.identifiers import normalise, row_key
+from protocol.identifiers import row_key
 from protocol.ids import Account
 from protocol.terms import describe
 
@@ -174,11 +174,9 @@ def budget(house: House, dataset: str) -> dict[str, Any]:
 
 
 def subject(house: House, identifier: str) -> list[dict[str, Any]]:
-    """Every use of one person's row, under each rule by which this node's ids are normalised."""
-    rules = {dataset.id_rule for dataset in house.config.datasets}
-    keys = {row_key(house.row_key, normalise(identifier, rule)) for rule in rules}
-    found = [use for key in keys for use in ledger.uses_of(house.engine.db, key)]
-    return [_spending(house, each) for each in found]
+    """Every use of one person's row, however its id is spelt in this node's datasets."""
+    uses = ledger.uses_of(house.engine.db, row_key(house.row_key, identifier))
+    return [_spending(house, each) for each in uses]
 
 
 def _spending(house: House, spending: ledger.Spending) -> dict[str, Any]:

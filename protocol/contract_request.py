@@ -27,7 +27,8 @@ def facts_of(
     """The operands that `request` states, through the parent's own document.
 
     How many operators sit and contribute is the owner's own count, the recipient's and unknown
-    ones left out. An epsilon is stated by operations that guarantee one, and by no other.
+    ones left out. Each party tests at least as many ids as rows must be common. An epsilon is
+    stated by operations that guarantee one, and by no other.
     """
     facts: dict[str, Scalar] = {
         terms.OPERATION: step.operation,
@@ -42,6 +43,7 @@ def facts_of(
         terms.OPERATORS: _distinct(committee.members, committee),
         terms.CONTRIBUTORS: _distinct(committee.contributors, committee),
         terms.COHORT_SIZE: algorithm.cohort_floor,
+        terms.TESTED_IDS: algorithm.cohort_floor,
         terms.LABELS: algorithm.labels,
         terms.ATTESTER: hexadecimal(request.attester),
         terms.DECIDER: hexadecimal(request.decider),

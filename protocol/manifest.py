@@ -17,6 +17,7 @@ import msgspec
 from protocol.codec import U31, Bytes20, Bytes32, Name, PeerIdText, SmallBytes, Text, Wire
 from protocol.draw import Draw
 from protocol.errors import RemoteProtocolError
+from protocol.identifiers import IdentifierRule
 
 Role = Literal["contributor", "member", "recipient"]
 Engine = Literal["lane", "mpyc"]
@@ -50,7 +51,8 @@ class Parameters(Wire, frozen=True, tag="shared-features"):
     `noise` is relative to the standard deviation of each column of an owner's Z_i over the
     cohort. `clip` bounds each entry of Z_i, `gradient_clip` the Euclidean norm of each row's
     gradient. `learning_rate` is the owner's. `holdout` is the share of rows that are never
-    trained on and are opened once, with the final W.
+    trained on and are opened once, with the final W. `id_rule` is how all parties spell the ids
+    that are matched: with two rules, rows would silently not meet.
     """
 
     width: Annotated[int, msgspec.Meta(ge=1, le=64)]
@@ -64,6 +66,8 @@ class Parameters(Wire, frozen=True, tag="shared-features"):
     engine: Engine
     evaluation_engine: Engine
     field: Literal["m61", "m31"]
+    check_every: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 64
+    id_rule: IdentifierRule = "exact"
 
     @property
     def training_openings(self) -> int:
@@ -134,7 +138,8 @@ class RoundHeader(Wire, frozen=True, tag="round-header"):
     """What a round opens: signed by the recipient's session key, compared by every member.
 
     `rows_hash` is the SHA-256 of the row indices as little-endian u32, `gradient_hash` that of
-    the last gradient as little-endian float32 (of no bytes where there was none).
+    the last gradient as little-endian float32 (of no bytes where there was none). A header with
+    `check` opens nothing: it asks to prove the sharings of the round that has been opened last.
     """
 
     manifest: Bytes32
@@ -144,6 +149,7 @@ class RoundHeader(Wire, frozen=True, tag="round-header"):
     rows: U31
     rows_hash: Bytes32
     gradient_hash: Bytes32
+    check: bool = False
 
 
 def check_roster(roster: Roster) -> None:

@@ -79,6 +79,7 @@ OPERANDS: Final[dict[str, Operand]] = {
     terms.NOISE: Operand("number", _ORDERED, 0, 100),
     terms.EPSILON: Operand("number", _ORDERED, 0),
     terms.LABELS: Operand("text", _SETS, choices=("seen-by-owners", "hidden")),
+    terms.TESTED_IDS: _whole(1, 2**31 - 1),
     terms.ATTESTER: Operand("account", _SETS),
     terms.DECIDER: Operand("account", _SETS),
 }

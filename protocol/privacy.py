@@ -27,6 +27,14 @@ MIN_COHORT_ROWS = 100
 NUMBERS_CAP = 8
 """How many numbers may be opened about a row where the terms set no bound."""
 
+TESTED_WINDOW_DAYS = 30
+TESTED_WINDOW_S = TESTED_WINDOW_DAYS * 86_400.0
+TESTED_FOR_EACH_ROW = 32
+TESTED_LEAST = 10_000
+"""How many ids a counterparty may test in the window where the terms set no bound: 32 for each of
+the owner's own rows, so that lists as long as its own can be aligned daily, and never fewer than
+`TESTED_LEAST`, which enumerate no space of ids that is worth the name."""
+
 BATCH_ROWS = terms.PARAMETER + "batch_rows"
 THRESHOLD = "cdt:threshold"
 FLOORS = (THRESHOLD,)
@@ -91,6 +99,21 @@ def numbers_cap(policy: Terms) -> int:
     """How many numbers may ever be opened about one row, all sessions together."""
     most = terms.most(policy, terms.OPENINGS)
     return NUMBERS_CAP if most == inf else int(most)
+
+
+def tested_cap(said: float, own_rows: int) -> int:
+    """How many ids one counterparty may test in the window; `said` is infinity in silent terms."""
+    return int(said) if said < inf else max(TESTED_LEAST, TESTED_FOR_EACH_ROW * own_rows)
+
+
+def over_tested(operator: str, tested: int, more: int, cap: int) -> str:
+    """Floor 12's question: what is wrong if `operator` tests `more` ids, or nothing."""
+    if tested + more <= cap:
+        return ""
+    return (
+        f"{operator} has tested {tested} ids against these rows in {TESTED_WINDOW_DAYS} days and "
+        f"brings {more} more: at most {cap} are allowed"
+    )
 
 
 def committee_floor(committee: Committee) -> tuple[Finding, ...]:

@@ -37,6 +37,7 @@ OPENINGS = "cdt:openings"
 NOISE = "cdt:noise"
 EPSILON = "cdt:epsilon"
 LABELS = "cdt:labels"
+TESTED_IDS = "cdt:testedIds"
 ATTESTER = "cdt:attester"
 DECIDER = "cdt:decider"
 PARAMETER = "cdt:parameter."
@@ -61,6 +62,7 @@ _NAMES = {
     NOISE: "noise relative to the features' standard deviation",
     EPSILON: "epsilon that the operation guarantees",
     LABELS: "labels",
+    TESTED_IDS: "ids that a counterparty may test",
     ATTESTER: "attester",
     DECIDER: "decider of disputes",
 }

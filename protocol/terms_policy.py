@@ -30,6 +30,8 @@ def for_data(table: TermsTable, accounts: Mapping[str, Account], last: int) -> T
     ]
     if table.epsilon_max is not None:
         permission.append(_at_most(terms.EPSILON, table.epsilon_max))
+    if table.tested_ids_max is not None:
+        permission.append(_at_most(terms.TESTED_IDS, table.tested_ids_max))
     if table.labels is not None:
         permission.append(_any_of(terms.LABELS, table.labels))
     for name, bounds in sorted(table.parameters.items()):
@@ -95,6 +97,7 @@ _MEMBERS: Mapping[str, str] = {
     terms.NOISE: "noise_min",
     terms.EPSILON: "epsilon_max",
     terms.LABELS: "labels",
+    terms.TESTED_IDS: "tested_ids_max",
     terms.ATTESTER: "attesters",
     terms.DECIDER: "deciders",
 }

@@ -69,8 +69,9 @@ Referable = Literal[
     "operators_min",
     "contributors_min",
 ]
-"""What a person may waive for one request. Noise, epsilon, openings and rows in common are not
-among them: they protect the people in the rows, whom no consumer's good reason protects."""
+"""What a person may waive for one request. Noise, epsilon, openings, tested ids and rows in
+common are not among them: they protect the people in the rows, whom no consumer's good reason
+protects."""
 
 _REFERABLE: Mapping[str, str] = {
     "counterparties": terms.COUNTERPARTY,
@@ -112,6 +113,7 @@ class TermsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     noise_min: Annotated[float, msgspec.Meta(ge=0)] = 0.3
     epsilon_max: Annotated[float, msgspec.Meta(gt=0)] | None = None
     leakage: Literal["noise", "accept"] = "noise"
+    tested_ids_max: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] | None = None
     parameters: dict[str, Bounds] = {}
     permission: tuple[Rule, ...] = ()
     prohibition: tuple[Rule, ...] = ()
@@ -126,6 +128,7 @@ _OF_ROWS = (
     "noise_min",
     "epsilon_max",
     "leakage",
+    "tested_ids_max",
     "labels",
     "parameters",
     "committee_min",

@@ -28,6 +28,7 @@ _BOUNDS: dict[str, tuple[str, Operator, float, float]] = {
     "contributors_min": (terms.CONTRIBUTORS, "gteq", 2, 64),
     "cohort_min": (terms.COHORT_SIZE, "gteq", 1, 2**31),
     "numbers_per_row_max": (terms.OPENINGS, "lteq", 1, 2**31),
+    "tested_ids_max": (terms.TESTED_IDS, "lteq", 1, 2**31 - 1),
     "noise_min": (terms.NOISE, "gteq", 0, 100),
     "epsilon_max": (terms.EPSILON, "lteq", 1e-9, 1e9),
 }

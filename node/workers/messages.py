@@ -1,7 +1,8 @@
 """What a daemon says to its worker processes and hears from them, framed on stdin and stdout.
 
     daemon  Start      -> worker  Ready        a fresh certificate, session key and port
-            Proceed    ->         Aligned      contributors and the recipient; members say nothing
+            Proceed    ->         Sized        contributors and the recipient; members say nothing
+            Mask       ->         Aligned      as soon as the tested ids have been counted
             Run        ->         Progress*    and then Finished
                                   Failed       at any moment, instead of everything that follows
 
@@ -14,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from node.dataset_spec import DatasetSpec
-from protocol.codec import U53, Bytes32, SmallBytes, Text, Wire
+from protocol.codec import U31, U53, Bytes32, SmallBytes, Text, Wire
 
 REPORT_LIMIT_BYTES = 1 << 28
 """Row names of a cohort of ten million fit."""
@@ -88,6 +89,23 @@ class Proceed(Wire, frozen=True, tag="proceed"):
     roster: bytes
     me: Text
     job: ContributorJob | MemberJob | RecipientJob
+
+
+class BroughtIds(Wire, frozen=True, tag="brought-ids"):
+    """How many ids one party has said that it brings to the alignment."""
+
+    party: Text
+    ids: U31
+
+
+class Sized(Wire, frozen=True, tag="sized"):
+    """What each party brings, this worker's own list too; nothing is masked before the answer."""
+
+    brought: tuple[BroughtIds, ...]
+
+
+class Mask(Wire, frozen=True, tag="mask"):
+    """The tests of ids are counted, durably: masked points may leave this worker."""
 
 
 class Aligned(Wire, frozen=True, tag="aligned"):
@@ -182,5 +200,5 @@ class Failed(Wire, frozen=True, tag="failed"):
     kind: Text = "session-failed"
 
 
-FROM_WORKER = (Ready, Aligned, Progress, Finished, Failed)
+FROM_WORKER = (Ready, Sized, Aligned, Progress, Finished, Failed)
 """All reports of a session worker: what `supervisor.open_worker` is told to expect."""

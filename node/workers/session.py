@@ -19,6 +19,7 @@ from mpc.committee import Committee
 from mpc.field import PrimeField, field_named
 from mpc.fixedpoint import Grid, grid_for
 from mpc.mesh import Mesh, Peer
+from mpc.setting import Setting
 from mpc.transport import Identity, listen
 from mpc.watch import SessionError
 from node.errors import Fault
@@ -90,6 +91,25 @@ class Session:
         noisy = self.parameters.noise > 0
         return grid_for(self.field, self.parameters.clip, len(self.contributors), noisy=noisy)
 
+    def setting(self, manifest: bytes) -> Setting:
+        """What this worker knows of the rounds under that manifest."""
+        keys = {party.name: party.session_key for party in self.roster.parties}
+        return Setting(
+            mesh=self.mesh,
+            key=self.session_key,
+            recipient=self.recipient,
+            recipient_key=self.recipient_key,
+            contributors={name: keys[name] for name in self.contributors},
+            members={name: keys[name] for name in self.committee.members},
+            threshold=self.roster.threshold,
+            field=self.field,
+            width=self.parameters.width,
+            manifest=manifest,
+            attempt=self.roster.attempt,
+            check_every=self.parameters.check_every,
+            deadline_s=self.round_deadline_s,
+        )
+
     @property
     def round_deadline_s(self) -> float:
         """How long a party may keep its neighbours waiting within a round."""
@@ -148,7 +168,7 @@ Play = Callable[[Session, m.Proceed], Summary]
 
 def serve(role: Role, play: Play) -> None:
     """Run one worker process of `role` from its first message to its exit; it never returns."""
-    desk = Desk(m.Start, m.Proceed, m.Run)
+    desk = Desk(m.Start, m.Proceed, m.Mask, m.Run)
     start = desk.receive(m.Start)
     log_to_stderr(start.log_level)
     identity, session_key, listener = Identity(), SigningKey.generate(), listen(start.listen_host)

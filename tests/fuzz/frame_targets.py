@@ -98,9 +98,9 @@ class _Process:
 
 def workers() -> list[Target]:
     """What workers say to each other and to their daemon."""
-    points = intersection.Masker(b"domain").hash_ids(["a", "b", "c"])
+    points = b"".join(intersection.Masker(b"domain").hashed(["a", "b", "c"]))
     masker = intersection.Masker(b"domain")
-    masker.hash_ids(["a", "b", "c"])
+    b"".join(masker.hashed(["a", "b", "c"]))
     header = examples()["signed"]
     order = rounds.pack_order(header, np.arange(4, dtype=np.uint32), np.ones((4, 2), np.float32))
     head = bytearray(rounds.stream_offset(len(header)))

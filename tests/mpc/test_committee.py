@@ -28,5 +28,5 @@ def test_every_channel_stands_once_and_joins_two_parties():
     channels = control_channels([*parties, *members])
     channels += alignment_channels(parties, "x")
     channels += round_channels(["a", "b"], members, "c", mpyc=True)
-    assert len(set(channels)) == len(channels) == 15 + 11 + 2 + 3 + 6 + 3 + 6
+    assert len(set(channels)) == len(channels) == 15 + 14 + 2 + 3 + 6 + 3 + 5 + 6
     assert all(channel.sender != channel.receiver for channel in channels)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpc.intersection import (
+    CHUNK_POINTS,
     POINT_BYTES,
     CohortTooSmall,
     Masker,
@@ -24,7 +25,7 @@ def align(own: dict[str, list[str]], floor: int = 0) -> dict[str, list[str]]:
     maskers = {party: Masker(b"session") for party in own}
     lists = {}
     for party, ids in own.items():
-        points = maskers[party].hash_ids(ids)
+        points = b"".join(maskers[party].hashed(ids))
         for other in PARTIES:
             if other != party:
                 points = maskers[other].mask(points)
@@ -46,20 +47,37 @@ def test_everybody_ends_with_the_common_identifiers_in_one_order(sets: list[set[
 def test_a_list_does_not_leave_in_the_order_of_the_file() -> None:
     ids = [f"id-{n}" for n in range(64)]
     masker = Masker(b"session")
-    masker.hash_ids(ids)
+    b"".join(masker.hashed(ids))
     order = masker.own_rows(np.arange(64, dtype=np.uint32))
     assert sorted(order) == list(range(64))
     assert list(order) != list(range(64))
 
 
 def test_two_sessions_and_two_domains_share_no_point() -> None:
-    assert Masker(b"x").hash_ids(["one"]) != Masker(b"x").hash_ids(["one"])
-    assert Masker(b"x")._hashed("one") != Masker(b"y")._hashed("one")
+    assert b"".join(Masker(b"x").hashed(["one"])) != b"".join(Masker(b"x").hashed(["one"]))
+    assert Masker(b"x")._digest("one") != Masker(b"y")._digest("one")
 
 
 def test_an_identifier_that_stands_twice_is_refused_at_home() -> None:
     with pytest.raises(ValueError, match="twice"):
-        Masker(b"x").hash_ids(["one", "two", "one"])
+        b"".join(Masker(b"x").hashed(["one", "two", "one"]))
+
+
+def test_a_long_list_comes_in_chunks_and_a_wrong_entry_is_named_by_its_place_in_the_list() -> None:
+    ids = [str(number) for number in range(CHUNK_POINTS + 1)]
+    first, rest = Masker(b"x").hashed(ids)
+    assert (len(first), len(rest)) == (CHUNK_POINTS * POINT_BYTES, POINT_BYTES)
+    with pytest.raises(RemoteProtocolError, match=f"entry {CHUNK_POINTS + 1}"):
+        Masker(b"x").mask(rest + bytes(POINT_BYTES), CHUNK_POINTS)
+
+
+def test_points_that_end_in_zeros_are_not_taken_for_one_another() -> None:
+    """numpy takes no notice of zeros at the end of a text."""
+    short, long = b"a".ljust(POINT_BYTES, b"\0"), b"a\0b".ljust(POINT_BYTES, b"\0")
+    found = common({"x": short + long, "y": long + short})
+    assert [places.tolist() for places in found.values()] == [[0, 1], [1, 0]]
+    with pytest.raises(CohortTooSmall):
+        common({"x": short, "y": long})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +100,7 @@ def test_too_few_common_rows_release_no_position() -> None:
 
 
 def test_a_list_with_a_repeated_point_is_refused() -> None:
-    point = Masker(b"x").hash_ids(["one"])
+    point = b"".join(Masker(b"x").hashed(["one"]))
     with pytest.raises(RemoteProtocolError, match="twice"):
         common({"a": point, "b": point + point})
 
@@ -90,7 +108,7 @@ def test_a_list_with_a_repeated_point_is_refused() -> None:
 @pytest.mark.parametrize("positions", [[2], [0, 0]])
 def test_the_helper_cannot_name_nonsense(positions: list[int]) -> None:
     masker = Masker(b"x")
-    masker.hash_ids(["one", "two"])
+    b"".join(masker.hashed(["one", "two"]))
     with pytest.raises(RemoteProtocolError):
         masker.own_rows(np.array(positions, np.uint32))
 

@@ -56,10 +56,13 @@ def test_attesters_are_organisations_or_accounts() -> None:
     assert config.attesters() == {b"\xab" * 20, b"\xcd" * 20}
 
 
-def test_terms_are_handed_on_as_they_are() -> None:
+def test_terms_are_handed_on_with_the_rule_of_ids() -> None:
     config = read(PEER + DATASET + TERMS)
     assert config.dataset("x").terms["uses"] == 5
-    assert config.dataset("x").terms["parameters"] == {"width": {"max": 4}}
+    assert config.dataset("x").terms["parameters"] == {
+        "width": {"max": 4},
+        "id_rule": {"any_of": ["exact"]},
+    }
 
 
 @pytest.mark.parametrize(

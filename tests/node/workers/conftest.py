@@ -76,6 +76,7 @@ class RunningSession:
         self.roster: Roster | None = None
         self.arrived = trio.Event()
         self.on_report: Callable[[str, Wire], None] = lambda _party, _report: None
+        self.counts: Callable[[str], bool] = lambda _party: True
 
     def of(self, party: str, kind: type) -> list:
         return [report for report in self.reports[party] if isinstance(report, kind)]
@@ -176,6 +177,8 @@ class RunningSession:
         async for report in self.workers[party].reports():
             self.reports[party].append(report)
             self.on_report(party, report)
+            if isinstance(report, m.Sized) and self.counts(party):
+                await self.workers[party].send(m.Mask())
             if isinstance(report, m.Aligned | m.Failed):
                 self.arrived.set()
                 self.arrived = trio.Event()
