@@ -33,6 +33,8 @@ class Operation:
 _COMMON: Final = (
     "mpc/__init__.py",
     "mpc/channels.py",
+    "mpc/check_board.py",
+    "mpc/checking.py",
     "mpc/committee.py",
     "mpc/field.py",
     "mpc/fixedpoint.py",
@@ -40,7 +42,9 @@ _COMMON: Final = (
     "mpc/lane.py",
     "mpc/mesh.py",
     "mpc/rounds.py",
+    "mpc/setting.py",
     "mpc/shares.py",
+    "mpc/sharing_check.py",
     "mpc/topology.py",
     "mpc/transport.py",
     "mpc/watch.py",

@@ -129,6 +129,7 @@ class OwnerGate:
         self._rules = rules
         self._number = 0
         self._stage = "train"
+        self._asked = False
         self._trained = np.zeros(rules.cohort_rows, np.uint32)
         self._evaluated = np.zeros(rules.cohort_rows, np.uint32)
         self._unanswered = NO_ROWS
@@ -164,15 +165,20 @@ class OwnerGate:
             raise RemoteProtocolError("the rows are not those of the signed header")
         if sha256(flat.data).digest() != header.gradient_hash:
             raise RemoteProtocolError("the gradient is not that of the signed header")
-        gradient = self._gradient(flat)
+        if header.check:
+            if len(rows) or flat.size:
+                raise RemoteProtocolError("a check opens rows or answers some")
+            self._asked = True
+            return Admitted(header_bytes, header, rows, NO_ROWS, None)
         answered = self._unanswered
+        gradient = self._gradient(flat)
         if header.stage == "close":
             if len(rows):
                 raise RemoteProtocolError("a closing round opens rows")
         else:
             self._check_rows(header.stage, rows)
             self._count(header.stage, rows)
-        self._number, self._stage = header.number, header.stage
+        self._number, self._stage, self._asked = header.number, header.stage, False
         self._unanswered = rows if header.stage == "train" else NO_ROWS
         return Admitted(header_bytes, header, rows, answered, gradient)
 
@@ -181,10 +187,10 @@ class OwnerGate:
         header = open_signed(signed, RoundHeader, key=self._rules.recipient_key)
         if header.manifest != self._rules.manifest or header.attempt != self._rules.attempt:
             raise RemoteProtocolError("the round belongs to another session or attempt")
-        if header.number <= self._number:
-            raise RemoteProtocolError(f"round {header.number} was opened already")
-        if header.number != self._number + 1:
-            raise RemoteProtocolError(f"round {header.number} follows round {self._number}")
+        if header.check:
+            may_check(header, self._number, asked=self._asked)
+            return header
+        follows(header, self._number)
         order = ("train", "evaluate", "close")
         if self._stage == "close" or order.index(header.stage) < order.index(self._stage):
             raise RemoteProtocolError(f"a round to {header.stage} follows one to {self._stage}")
@@ -229,6 +235,25 @@ class OwnerGate:
 
     def _count(self, stage: str, rows: Rows) -> None:
         (self._trained if stage == "train" else self._evaluated)[rows] += 1
+
+
+def follows(header: RoundHeader, last: int) -> None:
+    """RemoteProtocolError unless `header` is of the round after number `last`."""
+    if header.number <= last:
+        raise RemoteProtocolError(f"round {header.number} was opened already")
+    if header.number != last + 1:
+        raise RemoteProtocolError(f"round {header.number} follows round {last}")
+
+
+def may_check(header: RoundHeader, last: int, *, asked: bool) -> None:
+    """RemoteProtocolError unless the sharings of round `last` may be checked for this header.
+
+    Once only: whoever could ask for many might wait for a challenge that suits a cheat.
+    """
+    if header.number != last or not last:
+        raise RemoteProtocolError(f"round {header.number} is checked after round {last}")
+    if asked:
+        raise RemoteProtocolError(f"round {last} is checked twice")
 
 
 def stream_offset(header_bytes: int) -> int:

@@ -11,10 +11,11 @@ from mpc.encoder import ColumnError, Encoder
 from mpc.features import OwnFeatures
 from mpc.field import Elements
 from mpc.fixedpoint import Grid, NotANumberError
-from mpc.lane import PATIENCE_S, ShareSender
+from mpc.lane import ShareSender
 from mpc.noise import NoiseError, NoiseSource
 from mpc.privacy_loss import DELTA, PrivacyLoss, epsilon
 from mpc.rounds import Admitted, GateRules, OwnerGate, Rows, chunk_rows, largest_order
+from mpc.setting import PATIENCE_S
 from mpc.watch import SessionError
 from node.datasets import Dataset, load
 from node.errors import Fault
@@ -114,13 +115,7 @@ class Owner:
         self._noise = NoiseSource()
         self._noise_sd = np.zeros(parameters.width)
         self._rows, self._rounds = rows, 0
-        self._sender = ShareSender(
-            session.mesh,
-            session.committee,
-            session.field,
-            parameters.width,
-            session.round_deadline_s,
-        )
+        self._sender = ShareSender(session.setting(manifest))
 
     def answer_all(self) -> None:
         """Answer every round that the gate admits, until the closing one.
@@ -140,6 +135,9 @@ class Owner:
             except RemoteProtocolError as error:
                 reason = f"{session.me} refuses a round of {session.recipient}: {error}"
                 raise SessionError(reason, (session.recipient,)) from error
+            if admitted.header.check:
+                self._sender.prove()
+                continue
             session.stage = admitted.header.stage
             if admitted.gradient is not None:
                 self.features.update(admitted.answered, admitted.gradient)
@@ -152,9 +150,8 @@ class Owner:
         parameters = self._session.parameters
         self._noise_sd = parameters.noise * self.features.column_sd()
         self._loss.opened(admitted.rows, self.features.weights, self._noise_sd)
-        elements = len(admitted.rows) * parameters.width
         try:
-            self._sender.send(admitted.header_bytes, elements, self._chunks(admitted.rows))
+            self._sender.send(admitted, self._chunks(admitted.rows))
         except NotANumberError as error:
             raise SessionError(f"{self._session.me} has a feature that is no number") from error
         except NoiseError as error:
@@ -163,7 +160,7 @@ class Owner:
             reason = f"the plan of {recipient} made the features too large: {error}"
             raise SessionError(reason, (recipient,)) from error
         self._rounds += 1
-        self._session.progress(admitted.header.stage, self._rounds, self._rounds)
+        self._session.progress(self._session.stage, self._rounds, self._rounds)
 
     def _chunks(self, rows: Rows) -> Iterator[Elements]:
         parameters = self._session.parameters

@@ -1,7 +1,8 @@
 """A committee member's worker: it adds shares, and one member serves the alignment as helper."""
 
-from mpc.lane import PATIENCE_S, Adder, Adding, adding
+from mpc.lane import Adder, Adding, adding
 from mpc.programs import MpycCommittee
+from mpc.setting import PATIENCE_S
 from node.workers import messages as m
 from node.workers.alignment import help_align
 from node.workers.session import Session, serve
@@ -20,18 +21,7 @@ def play(session: Session, proceed: m.Proceed) -> m.MemberSummary:
     session.stage = "connect"
     _, manifest = session.agreed_rows(None, None)
     engines = _engines(session)
-    adder = Adder(
-        session.mesh,
-        session.contributors,
-        session.recipient,
-        session.field,
-        session.parameters.width,
-        keyed=session.me in session.committee.keyed,
-        recipient_key=session.recipient_key,
-        manifest=manifest,
-        attempt=session.roster.attempt,
-        deadline_s=session.round_deadline_s,
-    )
+    adder = Adder(session.setting(manifest))
     rounds = 0
     wait_s = float(session.roster.alignment_deadline_s)
     while True:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mpc.lane import Opener
+from mpc.opening import Opener
 from mpc.rounds import NO_ROWS, Gradient, Rows
 from mpc.top_model import TopModel, auc, batches, split_rows
 from node.datasets import Dataset, load
@@ -58,17 +58,7 @@ class Learning:
         self._labels = np.zeros(0) if cohort.labels is None else cohort.labels
         self._training, self._held_out = split_rows(len(cohort.ids), parameters.holdout, seed)
         self._model = TopModel(parameters.width, seed)
-        self._opener = Opener(
-            session.mesh,
-            session.contributors,
-            session.committee,
-            session.grid,
-            parameters.width,
-            session_key=session.session_key,
-            manifest=manifest,
-            attempt=session.roster.attempt,
-            deadline_s=session.round_deadline_s,
-        )
+        self._opener = Opener(session.setting(manifest), session.grid)
         self._opened: list[tuple[int, int, Rows, NDArray[np.float64]]] = []
         self._losses: list[float] = []
         self._scores: NDArray[np.float64] = np.zeros(0)
@@ -103,6 +93,7 @@ class Learning:
     def _open(
         self, stage: m.OpeningStage, rows: Rows, gradient: Gradient | None
     ) -> NDArray[np.float64]:
+        self._session.stage = stage
         shared = self._opener.open(stage, rows, gradient)
         self._opened.append((self._opener.number, STAGE_CODES[stage], rows, shared))
         return shared

@@ -21,10 +21,12 @@ from mpc.channels import Channel
 from mpc.committee import Committee
 from mpc.field import Elements, field_named
 from mpc.fixedpoint import Grid, grid_for
-from mpc.lane import Adder, Opener, ShareSender, adding
+from mpc.lane import Adder, ShareSender, adding
 from mpc.mesh import Mesh, Peer
 from mpc.noise import NoiseSource
+from mpc.opening import Opener
 from mpc.rounds import GateRules, OwnerGate, chunk_rows
+from mpc.setting import Setting
 from mpc.transport import Frame, Identity, listen
 
 WITHIN_S = 60.0
@@ -37,7 +39,11 @@ MANIFEST = bytes(32)
 
 @dataclass(frozen=True)
 class Work:
-    """`rounds` openings of one size, one after another; `kind` is clear, m61 or m31."""
+    """`rounds` openings of one size, one after another; `kind` is clear, m61 or m31.
+
+    Sharings are checked in every opening of several chunks and in every `check_every`th, or never
+    if that is 0.
+    """
 
     name: str
     kind: str
@@ -45,6 +51,7 @@ class Work:
     width: int
     rounds: int
     draw_noise: bool = False
+    check_every: int = 0
 
 
 class Bench:
@@ -89,7 +96,26 @@ class Bench:
             within_s=WITHIN_S,
             silence_s=WITHIN_S,
         )
-        return bytes.fromhex(known[self.recipient]["key"])
+        self.keys = {name: bytes.fromhex(party["key"]) for name, party in known.items()}
+        return self.keys[self.recipient]
+
+    def setting(self, work: Work) -> Setting:
+        members = self.committee.members
+        return Setting(
+            mesh=self.mesh,
+            key=self.key,
+            recipient=self.recipient,
+            recipient_key=self.keys[self.recipient],
+            contributors={name: self.keys[name] for name in self.owners},
+            members={name: self.keys[name] for name in members},
+            threshold=self.committee.threshold,
+            field=field_named(work.kind),
+            width=work.width,
+            manifest=MANIFEST,
+            attempt=0,
+            check_every=work.check_every,
+            deadline_s=WITHIN_S,
+        )
 
     def grid(self, kind: str) -> Grid:
         return grid_for(field_named(kind), CLIP, len(self.owners), noisy=True)
@@ -137,7 +163,7 @@ def owner_in_shares(bench: Bench, work: Work, z: np.ndarray, key: bytes) -> None
     deviations = np.full(work.width, NOISE_SD * grid.scale)
     source = NoiseSource()
     drawn = drawn_noise(work.rows, work.width, NOISE_SD * grid.scale)
-    sender = ShareSender(bench.mesh, bench.committee, grid.field, work.width, WITHIN_S)
+    sender = ShareSender(bench.setting(work))
     gate = OwnerGate(
         GateRules(
             manifest=MANIFEST,
@@ -163,28 +189,15 @@ def owner_in_shares(bench: Bench, work: Work, z: np.ndarray, key: bytes) -> None
     orders = bench.mesh.of(bench.recipient, topology.ORDERS)
     for _ in range(work.rounds):
         admitted = gate.admit(orders.receive(WITHIN_S, limit=1 << 28))
-        elements = len(admitted.rows) * work.width
-        sender.send(admitted.header_bytes, elements, chunks(admitted.rows))
+        sender.send(admitted, chunks(admitted.rows))
 
 
-def play_member(bench: Bench, works: list[Work], key: bytes) -> None:
+def play_member(bench: Bench, works: list[Work]) -> None:
     for work in works:
         if work.kind == CLEAR:
             continue
-        field = field_named(work.kind)
-        adder = Adder(
-            bench.mesh,
-            bench.owners,
-            bench.recipient,
-            field,
-            work.width,
-            keyed=bench.me in bench.committee.keyed,
-            recipient_key=key,
-            manifest=MANIFEST,
-            attempt=0,
-            deadline_s=WITHIN_S,
-        )
-        add = adding(field)
+        adder = Adder(bench.setting(work))
+        add = adding(field_named(work.kind))
         for _ in range(work.rounds):
             own, header = adder.next_header(WITHIN_S)
             adder.add_round(own, header, add)
@@ -232,17 +245,7 @@ def in_clear(bench: Bench, work: Work) -> tuple[list[float], np.ndarray]:
 
 
 def in_shares(bench: Bench, work: Work) -> tuple[list[float], np.ndarray]:
-    opener = Opener(
-        bench.mesh,
-        bench.owners,
-        bench.committee,
-        bench.grid(work.kind),
-        work.width,
-        session_key=bench.key,
-        manifest=MANIFEST,
-        attempt=0,
-        deadline_s=WITHIN_S,
-    )
+    opener = Opener(bench.setting(work), bench.grid(work.kind))
     rows = np.arange(work.rows, dtype="<u4")
     gradient = None
     seconds = []
@@ -262,7 +265,7 @@ def main() -> None:
     if me.startswith("owner"):
         play_owner(bench, planned, key)
     elif me.startswith("member"):
-        play_member(bench, planned, key)
+        play_member(bench, planned)
     else:
         play_recipient(bench, planned)
     bench.mesh.finish()

@@ -4,13 +4,13 @@ import os
 
 import numpy as np
 
-from mpc import lane, rounds
+from mpc import judging, opening, rounds
 from node.workers.recipient import main
 
 EVIL = os.environ["EVIL"]
 AT_ROUND = 3
 
-_orders_for = lane.Opener._orders_for
+_orders_for = opening.Opener._orders_for
 
 
 def lying(self, stage, rows, gradient):
@@ -44,5 +44,14 @@ FORBIDDEN = {
     "huge-gradient": lambda stage, rows, gradient: (stage, rows, gradient * np.inf),
     "close-early": lambda _stage, _rows, gradient: ("close", rounds.NO_ROWS, gradient),
 }
-lane.Opener._orders_for = lying
+if EVIL == "curious":  # it asks an honest member for a stream of an honest contributor
+
+    def compare(self, case):
+        said = {party: self._next(party) for party in self._proofs}
+        owner = next(iter(case.setting.contributors))
+        self._settle(case, 0, 1, said[owner], np.zeros(2, "<u8"))
+
+    judging.Judge._compare = compare
+else:
+    opening.Opener._orders_for = lying
 main()

@@ -36,10 +36,10 @@ def leaked() -> bytes:
     return found["z" if LEAK == "z" else "numbers"].astype(KINDS[LEAK]).tobytes()
 
 
-def send(self, header, elements, parts):
+def send(self, admitted, parts):
     parts = list(parts)
     self._channels[0].send(leaked(), 10)
-    _send(self, header, elements, parts)
+    _send(self, admitted, parts)
 
 
 KINDS = {"z": "<f8", "float64": "<f8", "float32": "<f4"}

@@ -48,10 +48,10 @@ def leak(kind: str) -> None:
         (Path(os.environ["TAP_FOLDER"]) / "z.bin").write_bytes(found["z"])
         return z
 
-    def leaking_send(self, header, elements, chunks):
+    def leaking_send(self, admitted, chunks):
         chunks = list(chunks)
         self._channels[0].send(found[kind], 10)
-        send(self, header, elements, chunks)
+        send(self, admitted, chunks)
 
     datasets.load, lane.ShareSender.send = leaking_load, leaking_send
     features.OwnFeatures.forward = leaking_forward
