@@ -86,17 +86,28 @@ class Bindings:
         sql = "SELECT coalesce(max(seq), 0) FROM bindings WHERE account = ?"
         return int(self.db.execute(sql, [account]).fetchone()[0])
 
-    def hear(self, tx: Transaction, heard: Binding) -> bool:
-        """True if the gossiped binding is the newest of its account, and is kept from now on.
+    def is_news(self, heard: Binding, now: float) -> bool:
+        """True if the gossiped binding would be the newest of its account, and would be kept.
 
         False if it is old, or of an account that owns nothing on the followed chain.
+        RemoteProtocolError if it is past.
+        """
+        if not bindings.holds_at(heard.valid_until, now):
+            raise RemoteProtocolError("the binding is past")
+        return heard.seq > self.latest_seq(heard.account) and self._owns_something(heard.account)
+
+    def check(self, heard: Binding) -> None:
+        """RemoteProtocolError unless the account and the peer have signed the binding."""
+        bindings.check(heard, self._domain)
+
+    def hear(self, tx: Transaction, heard: Binding) -> bool:
+        """True if the gossiped binding is news (`is_news`), and is kept from now on.
+
         RemoteProtocolError if it is past or a signature is wrong.
         """
-        if not bindings.holds_at(heard.valid_until, tx.now):
-            raise RemoteProtocolError("the binding is past")
-        if heard.seq <= self.latest_seq(heard.account) or not self._owns_something(heard.account):
+        if not self.is_news(heard, tx.now):
             return False
-        bindings.check(heard, self._domain)
+        self.check(heard)
         self.keep(tx, heard)
         return True
 

@@ -207,8 +207,12 @@ class Catalogue:
         if binding.account != said.owner or binding.seq <= bindings.latest_seq(said.owner):
             return True
         try:
-            with self._engine.transaction() as tx:
-                bindings.hear(tx, binding)
+            if bindings.is_news(
+                binding, self._engine.clock()
+            ):  # most are a stranger's: those cost no transaction
+                bindings.check(binding)
+                with self._engine.transaction() as tx:
+                    bindings.keep(tx, binding)
         except RemoteProtocolError as error:
             log.debug("binding refused", account=said.owner.hex(), why=str(error))
             return False

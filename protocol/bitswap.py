@@ -16,6 +16,8 @@ from protocol.ids import Digest
 BITSWAP_PROTOCOL = "/ipfs/bitswap/1.2.0"
 MAX_BITSWAP_BYTES = 524_288
 WANTS_MOST = 1_024
+FIELDS_MOST = 16_384
+"""Fields of one message that are read: a message of empty ones would take a third of a second."""
 MAX_CID_BYTES = 128
 VARINT_BYTES = 10
 
@@ -46,16 +48,19 @@ class Want:
 def wants(message: bytes) -> tuple[Want, ...]:
     """What `message` asks for now, the first WANTS_MOST addresses of it, each once.
 
-    RemoteProtocolError if it is no protobuf, or a field that is read is of another type.
+    RemoteProtocolError if it is no protobuf, a field that is read is of another type, or more than
+    FIELDS_MOST fields stand before the last that is read.
     """
     found: dict[bytes, Want] = {}
-    for number, value in _fields(message):
+    left = iter(range(FIELDS_MOST))
+    for number, value in _fields(message, left):
         if number == 1:
-            for field, entry in _fields(_bytes(value)):
-                if field == 1 and len(found) < WANTS_MOST:
-                    want = _want(_bytes(entry))
-                    if want is not None:
-                        found.setdefault(want.cid, want)
+            for field, entry in _fields(_bytes(value), left):
+                want = _want(_bytes(entry), left) if field == 1 else None
+                if want is not None:
+                    found.setdefault(want.cid, want)
+                if len(found) >= WANTS_MOST:
+                    return tuple(found.values())
     return tuple(found.values())
 
 
@@ -90,10 +95,10 @@ def length(prefix: bytes) -> int | None:
     return size
 
 
-def _want(entry: bytes) -> Want | None:
+def _want(entry: bytes, left: Iterator[int]) -> Want | None:
     """None for an entry that takes an earlier one back: nothing of it is kept here."""
     cid, numbers = b"", {}
-    for field, value in _fields(entry):
+    for field, value in _fields(entry, left):
         if field == 1:
             cid = _bytes(value)
         elif isinstance(value, int):
@@ -103,10 +108,15 @@ def _want(entry: bytes) -> Want | None:
     return Want(cid, presence=numbers.get(4) == _WANT_HAVE, dont_have=bool(numbers.get(5)))
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(field number, value) of each field; what has a fixed size comes as bytes."""
+def _fields(data: bytes, left: Iterator[int]) -> Iterator[tuple[int, int | bytes]]:
+    """(field number, value) of each field; what has a fixed size comes as bytes.
+
+    Each takes one of those that are `left` for the whole message.
+    """
     at = 0
     while at < len(data):
+        if next(left, None) is None:
+            raise RemoteProtocolError(f"a bitswap message of more than {FIELDS_MOST} fields")
         tag, at = _read_varint(data, at)
         number, kind = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:

@@ -118,3 +118,9 @@ def test_a_length_over_the_limit_or_without_an_end_is_refused() -> None:
         bitswap.length(b"\x80\x80\x40")
     with pytest.raises(RemoteProtocolError, match="does not end"):
         bitswap.length(b"\x80" * 10)
+
+
+@pytest.mark.parametrize("unit", [b"\x10\x00", b"\x0a\x00", b"\x0a\x04\x10\x00\x10\x00"])
+def test_a_message_of_nothing_but_fields_is_not_read_to_its_end(unit: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="more than 16384 fields"):
+        bitswap.wants(unit * (MAX_BITSWAP_BYTES // len(unit)))

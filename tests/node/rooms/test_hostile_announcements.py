@@ -58,3 +58,17 @@ async def test_a_forged_binding_of_somebody_who_registers_later_harms_nobody(
         assets.registered(tx, b"\x66" * 32, STRANGER, "data", bytes(32), 0)
     assert await node.catalogue.promote() == 0
     assert len(node.catalogue._waiting) == 0
+
+
+async def test_a_binding_of_somebody_who_owns_nothing_costs_no_transaction(
+    nodes, autojump_clock, monkeypatch
+) -> None:
+    """Keys are free to make: each such announcement would wake whoever waits for the state."""
+    node = nodes["bank-a"]
+    begun: list[None] = []
+    transaction = node.engine.transaction
+    monkeypatch.setattr(node.engine, "transaction", lambda: (begun.append(None), transaction())[1])
+    assert not node.catalogue.acceptable("stranger", announced(node))
+    assert await node.catalogue.promote() == 0
+    assert begun == []
+    assert len(node.catalogue._waiting) == 1
