@@ -6,6 +6,7 @@ from pathlib import Path
 
 MODULES = (
     "tests.bench.aggregate",
+    "tests.bench.alignment",
     "tests.bench.node",
     "tests.bench.chain",
     "tests.bench.gossip",
