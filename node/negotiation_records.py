@@ -208,6 +208,11 @@ def findings_of(reasons: Iterable[Reason]) -> str:
     )
 
 
+def kept(findings: Iterable[Finding]) -> str:
+    """This node's own findings as it keeps them."""
+    return json.dumps(plain(findings))
+
+
 def plain(findings: Iterable[Finding]) -> list[dict[str, object]]:
     """The findings as JSON values, each with its operand in plain words."""
     return [

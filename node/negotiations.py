@@ -1,9 +1,10 @@
 """Contract negotiations of one node, on both sides: which message belongs to which.
 
 The table is `protocol.negotiation`; `negotiation_consumer` asks, `negotiation_provider` answers,
-`negotiation_records` keeps.
+`negotiation_records` keeps. `own_grants` answers for this node's own assets.
 """
 
+from node import assets
 from node import negotiation_records as records
 from node.directory import Directory
 from node.document_exchange import DocumentExchange
@@ -13,11 +14,13 @@ from node.host import Host
 from node.judging import Judging
 from node.negotiation_consumer import UNASKED, Consumer
 from node.negotiation_provider import MESSAGES, Provider
+from node.own_grants import OwnGrants
 from protocol import codec
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
 from protocol.ids import PeerId
-from protocol.messages import NEGOTIATION_PROTOCOL, ContractReceived
+from protocol.messages import NEGOTIATION_PROTOCOL, ContractReceived, ContractRequest
+from protocol.negotiation_consumer import Limits
 
 KINDS: tuple[type[Wire], ...] = tuple(dict.fromkeys((*MESSAGES, *UNASKED)))
 
@@ -35,10 +38,23 @@ class Negotiations:
         grants: Grants,
     ) -> None:
         self._engine = engine
+        self._own = directory.own.account
+        self._own_grants = OwnGrants(engine, host, judging, grants)
         self.consumer = Consumer(engine, host, directory, grants)
         self.provider = Provider(engine, host, directory, exchange, judging, grants)
         engine.perform(records.EXPIRE, self._expire)
         host.serve(NEGOTIATION_PROTOCOL, self._serve, limit=codec.MAX_MESSAGE_BYTES)
+
+    def start(self, request: ContractRequest, limits: Limits | None = None) -> None:
+        """As `Consumer.start`; about an asset of this node's own, the process is over afterwards.
+
+        Raises as `Judging.judge` besides, for an own asset.
+        """
+        child = assets.find(self._engine.db, request.child)
+        if child is not None and child.owner == self._own:
+            self._own_grants.decide(request, self._own)
+        else:
+            self.consumer.start(request, limits)
 
     async def _serve(self, peer_id: PeerId, data: bytes) -> bytes:
         message = codec.decode(data, *KINDS)

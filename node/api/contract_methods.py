@@ -111,12 +111,16 @@ class ContractMethods:
     async def start(self, given: Start) -> list[dict[str, Any]]:
         """One process for each leaf; poll `negotiation_show` until each is final."""
         algorithm = from_hexadecimal(given.algorithm, 32)
+        asset, _ = assets.confirmed(self._db, algorithm)
+        if asset.kind != "algorithm":
+            name = asset.name or given.algorithm
+            raise Fault("input-invalid", f"{name} is no algorithm: grants are for an algorithm")
         wanted = [from_hexadecimal(child, 32) for child in given.children]
         leaves = wanted or list(assets.children(self._db, algorithm))
         requests = [self._request(leaf, algorithm, given) for leaf in leaves]
         limits = [self._limits(request, given) for request in requests]
         for request, limit in zip(requests, limits, strict=True):
-            self._rooms.negotiations.consumer.start(request, limit)
+            self._rooms.negotiations.start(request, limit)
         return [await self.show(OfId(id=hexadecimal(request.process))) for request in requests]
 
     def _request(self, child: bytes, algorithm: bytes, given: Start) -> ContractRequest:
