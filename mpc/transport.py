@@ -13,6 +13,7 @@ reading and writing one SSLSocket from two threads is unsafe. The server says a 
 the handshake, since a TLS 1.3 client believes itself connected before the server has refused it.
 """
 
+import errno
 import os
 import socket
 import ssl
@@ -124,12 +125,31 @@ def check_certificate(tls: ssl.SSLSocket, expected: bytes) -> None:
         raise ssl.SSLCertVerificationError("the certificate is another party's")
 
 
-def listen(host: str) -> socket.socket:
-    """A listening TCP socket on a free port of `host`."""
+def listen(host: str, first: int = 0, last: int = 0) -> socket.socket:
+    """A listening TCP socket on a free port of `host`, within `first` to `last` unless they are 0.
+
+    OSError if all of those ports are taken, or `host` is no address of this machine.
+    """
+    for port in range(first, last):
+        try:
+            return _listen(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return _listen(host, last)
+
+
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.bind((host, 0))
-    listener.listen(256)
+    try:
+        # A port of a session that has just ended may be taken again at once.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(256)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 

@@ -46,6 +46,8 @@ _PATTERNS = {
     rf"\A{DIRECT_ADDRESS}(/p2p/\w+/p2p-circuit)?/p2p/\w+\Z": (
         "an address that ends in the peer's id, like /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…"
     ),
+    r"\A[^\s\[\]/]{0,120}\Z": "a host like 192.0.2.1 or a.example",
+    r"\A[0-9]{1,5}-[0-9]{1,5}\Z": "a range of ports like 40000-40099",
 }
 
 

@@ -24,6 +24,7 @@ from node.session_jobs import session_folder
 from node.workers.messages import (
     FROM_WORKER,
     REPORT_LIMIT_BYTES,
+    Failed,
     Ready,
     Start,
 )
@@ -146,16 +147,22 @@ class SessionWorkers:
                 stderr_path=folder / f"{role}.log",
             )
         )
-        start = Start(listen_host=config.listen.data_host, log_level=config.log.level)
-        await worker.send(start)
+        listen = config.listen
+        await worker.send(
+            Start(
+                listen_host=listen.data_host, ports=listen.worker_ports, log_level=config.log.level
+            )
+        )
         ready = await worker.report()
+        if isinstance(ready, Failed):
+            raise Fault("worker-failed", f"the {role}'s process did not start: {ready.reason}")
         if not isinstance(ready, Ready):
             raise Fault("worker-failed", f"the {role}'s process did not start; see {folder}")
         seat = Seat(
             role=role,
             certificate=ready.certificate,
             session_key=ready.session_key,
-            address=f"{config.listen.data_host}:{ready.port}",
+            address=listen.seat_address(ready.port),
         )
         live.workers[role] = worker
         live.seats = (*live.seats, seat)

@@ -183,17 +183,24 @@ def _check_addresses(roster: Roster) -> None:
         host, _, port = party.address.rpartition(":")
         if not 1 <= int(port) <= 65_535:
             raise RemoteProtocolError(f"{party.name} listens on port {port}, which none can")
+        if not can_be_listened_on(host):
+            raise RemoteProtocolError(f"{party.name} listens on {host}, where no worker can")
         try:
-            address = ip_address(host.strip("[]"))
+            local.add(ip_address(host.strip("[]")).is_loopback)
         except ValueError:
             local.add(host == "localhost")
-            continue
-        local.add(address.is_loopback)
-        odd = address.is_unspecified or address.is_multicast or address.is_link_local
-        if odd or (address.is_reserved and not address.is_loopback):
-            raise RemoteProtocolError(f"{party.name} listens on {host}, where no worker can")
     if len(local) > 1:
         raise RemoteProtocolError("some workers listen on loopback alone and others do not")
+
+
+def can_be_listened_on(host: str) -> bool:
+    """Whether others may be told to dial a worker at `host`: a name, or an address of one place."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return True
+    odd = address.is_unspecified or address.is_multicast or address.is_link_local
+    return not odd and (address.is_loopback or not address.is_reserved)
 
 
 def check_own_seats(

@@ -21,14 +21,19 @@ REPORT_LIMIT_BYTES = 1 << 28
 """Row names of a cohort of ten million fit."""
 
 Folder = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Stage = Literal["start", "connect", "align", "train", "evaluate", "close"]
 OpeningStage = Literal["train", "evaluate"]
 
 
 class Start(Wire, frozen=True, tag="start"):
-    """The first message: the worker makes its keys and listens on `listen_host`."""
+    """The first message: the worker makes its keys and listens on `listen_host`.
+
+    On one of the ports from `ports[0]` to `ports[1]`, or any free one if they are 0.
+    """
 
     listen_host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    ports: tuple[Port, Port] = (0, 0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -171,7 +171,12 @@ def serve(role: Role, play: Play) -> None:
     desk = Desk(m.Start, m.Proceed, m.Mask, m.Run)
     start = desk.receive(m.Start)
     log_to_stderr(start.log_level)
-    identity, session_key, listener = Identity(), SigningKey.generate(), listen(start.listen_host)
+    identity, session_key = Identity(), SigningKey.generate()
+    try:
+        listener = listen(start.listen_host, *start.ports)
+    except OSError as error:
+        _fail(desk, "start", SessionError(f"cannot listen on {start.listen_host}: {error}"))
+        return
     desk.report(
         m.Ready(
             certificate=identity.certificate,

@@ -266,3 +266,12 @@ def test_strangers_who_only_connect_do_not_keep_a_session_from_starting():
     together([mesh.finish for mesh in meshes])
     for connection in idle:
         connection.close()
+
+
+def test_listeners_take_the_ports_that_they_are_given_and_no_other() -> None:
+    with closing(listen("127.0.0.1")) as found:
+        first = found.getsockname()[1]
+    with closing(listen("127.0.0.1", first, first + 1)) as one:
+        assert one.getsockname()[1] == first
+        with pytest.raises(OSError, match="in use"):
+            listen("127.0.0.1", first, first)

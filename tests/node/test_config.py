@@ -172,3 +172,35 @@ KEYS = st.sampled_from(
 def test_no_table_makes_anything_but_a_fault(table: dict[str, object]) -> None:
     with suppress(Fault):
         from_table({"name": "n", "network": "n"} | table, Path("/node"), "northbund.toml")
+
+
+def test_workers_are_told_of_at_the_address_that_others_reach() -> None:
+    listen = read(
+        '[listen]\ndata_host = "0.0.0.0"\ndata_announce = "192.0.2.7"\ndata_ports = "40000-40099"\n'
+    ).listen
+    assert listen.worker_ports == (40_000, 40_099)
+    assert listen.seat_address(40_003) == "192.0.2.7:40003"
+    assert listen.worker_address("192.0.2.7:40003") == ("127.0.0.1", 40_003)
+    plain = read('[listen]\ndata_host = "2001:db8::5"\n').listen
+    assert plain.worker_ports == (0, 0)
+    assert plain.seat_address(5) == "[2001:db8::5]:5"
+    assert plain.worker_address("[2001:db8::5]:5") == ("2001:db8::5", 5)
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ('data_host = "0.0.0.0"', "data_host: no worker can be dialled at '0.0.0.0'; write"),
+        ('data_announce = "224.0.0.1"', "data_announce: no worker can be dialled at"),
+        ('data_announce = "a.example:40000"', "'a.example:40000' has a port"),
+        ('data_announce = "a b"', "data_announce: expected a host like 192.0.2.1 or a.example"),
+        ('data_ports = "x"', "data_ports: expected a range of ports like 40000-40099"),
+        ('data_ports = "40010-40000"', "no range of ports like 40000-40099"),
+        ('data_ports = "65000-70000"', "no range of ports like 40000-40099"),
+        ('data_ports = "40000-40005"', "has 6 ports, at least 12 are needed"),
+    ],
+)
+def test_where_no_worker_can_be_reached_is_told_in_a_sentence(line: str, part: str) -> None:
+    sentence = refused(f"[listen]\n{line}\n")
+    assert part in sentence
+    assert "\n" not in sentence
