@@ -160,6 +160,27 @@ def test_the_cap_of_numbers_holds_below_the_plan():
         owner.admit(order(2, "train", FIRST, ANSWER))
 
 
+def test_a_check_of_the_last_round_is_asked_for_once_and_counts_nothing():
+    owner = gate()
+    with pytest.raises(RemoteProtocolError, match="checked after round 0"):
+        owner.admit(order(0, "train", [], check=True))
+    owner.admit(order(1, "train", FIRST))
+    opened = owner.numbers_opened
+    for bad, sentence in (
+        (order(2, "train", [], check=True), "round 2 is checked after round 1"),
+        (order(1, "train", FIRST, check=True), "opens rows or answers some"),
+        (order(1, "train", [], ANSWER, check=True), "opens rows or answers some"),
+    ):
+        with pytest.raises(RemoteProtocolError, match=sentence):
+            owner.admit(bad)
+    assert owner.admit(order(1, "train", [], check=True)).header.check
+    with pytest.raises(RemoteProtocolError, match="checked twice"):
+        owner.admit(order(1, "train", [], check=True))
+    assert owner.numbers_opened == opened
+    owner.admit(order(2, "train", SECOND, ANSWER))
+    assert owner.admit(order(2, "train", [], check=True)).header.check
+
+
 @given(data=st.binary(max_size=300))
 def test_no_bytes_do_anything_but_be_refused(data):
     with pytest.raises(RemoteProtocolError):
