@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CC ?= cc
 
-.PHONY: demo test test-long fuzz check format bench install install-dev lock clean
+.PHONY: demo test test-long fuzz check format bench bench-peers install install-dev lock clean
 
 demo: install
 	$(BIN)/northbund demo
@@ -31,6 +31,10 @@ format: install-dev
 
 bench: install-dev
 	$(BIN)/python -m tests.bench
+
+# The same sum in other libraries, each in an environment of its own under build/peers (3 GB).
+bench-peers: install-dev
+	$(BIN)/python -m tests.bench.peers
 
 install: $(VENV)/.installed
 

@@ -1,6 +1,6 @@
 """The recipient's end of the rounds: it orders them, asks all members, and opens what fits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,21 +41,32 @@ class Opener:
         the answers do not fit together and it cannot be told whose is wrong. A wrong answer that
         could be left out is noted in `corrected`, once no contributor can have caused it.
         """
+        opened = np.empty((len(rows), self._setting.width))
+        start = 0
+        for chunk in self.opening(stage, rows, gradient):
+            opened[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return opened
+
+    def opening(
+        self, stage: Stage, rows: Rows, gradient: Gradient | None
+    ) -> Iterator[NDArray[np.float64]]:
+        """The same in chunks of whole rows, for more of them than memory holds.
+
+        No chunk counts before the last one has come: until then, an error may still end the round.
+        """
         setting = self._setting
         self.number += 1
         self._send_orders(self._orders_for(stage, rows, gradient))
-        opened = np.empty(len(rows) * setting.width)
-        checked = setting.checked(stage, self.number, opened.size)
-        start = 0
-        for place, count in enumerate(setting.chunks(opened.size)):
-            opened[start : start + count] = self._open_chunk(count)
-            start += count
-            if checked and setting.ends_segment(place, opened.size):
-                self._judge.check(self.number, place // setting.segment_chunks, opened.size)
+        elements = len(rows) * setting.width
+        checked = setting.checked(stage, self.number, elements)
+        for place, count in enumerate(setting.chunks(elements)):
+            yield self._open_chunk(count).reshape(-1, setting.width)
+            if checked and setting.ends_segment(place, elements):
+                self._judge.check(self.number, place // setting.segment_chunks, elements)
                 self._conclude(checked=True)
         if self._failed or self._suspects:
-            self._check_afterwards(stage, opened.size)
-        return opened.reshape(-1, setting.width)
+            self._check_afterwards(stage, elements)
 
     def _open_chunk(self, count: int) -> NDArray[np.float64]:
         answers = [

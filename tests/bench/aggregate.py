@@ -3,7 +3,7 @@
 Three owners, three members (t = 1) and a recipient, each a process of its own; all answers are
 asked and checked, every round carries its signed header, and owners check it. Noise comes from
 the cryptographic source and is drawn before the clock starts, but in the figures that end in
-`.noise`. `python tests/bench/aggregate.py` prints the table.
+`.noise`. `python -m tests.bench aggregate` prints the table.
 """
 
 import json
@@ -91,17 +91,24 @@ def noise_per_s() -> dict[str, object]:
     }
 
 
-def run_parties(works: list[dict[str, object]]) -> dict[str, list[float]]:
+def run_parties(works: list[dict[str, object]], owners: int = OWNERS) -> dict[str, list[float]]:
     """The recipient's seconds for each repeat of each work."""
+    return run_and_weigh(works, owners)[0]
+
+
+def run_and_weigh(
+    works: list[dict[str, object]], owners: int = OWNERS
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """The same, and the most memory in MB that each party ever held."""
     names = [
-        *(f"owner-{i}" for i in range(OWNERS)),
+        *(f"owner-{i}" for i in range(owners)),
         *(f"member-{i}" for i in range(MEMBERS)),
         "recipient",
     ]
     plan = json.dumps(works)
     parties = {
         name: subprocess.Popen(
-            [sys.executable, str(PARTY), name, str(OWNERS), str(MEMBERS), plan],
+            [sys.executable, str(PARTY), name, str(owners), str(MEMBERS), plan],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -115,14 +122,13 @@ def run_parties(works: list[dict[str, object]]) -> dict[str, list[float]]:
             party.stdin.write(json.dumps(known) + "\n")
             party.stdin.flush()
         said = parties["recipient"].stdout.readline()
+        peaks = {
+            name: json.loads(party.stdout.readline())["peak_mb"] for name, party in parties.items()
+        }
         for party in parties.values():
             party.wait(timeout=LIMIT_S)
-        return json.loads(said)["seconds"]
+        return json.loads(said)["seconds"], peaks
     finally:
         for party in parties.values():
             party.kill()
             party.wait()
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(), indent=1))  # noqa: T201
