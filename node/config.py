@@ -182,7 +182,8 @@ def load(path: Path) -> FolderConfig:
     try:
         text = folder.config_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Fault("config-invalid", f"{folder.config_file} cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise Fault("config-invalid", f"{folder.config_file} cannot be read: {why}") from None
     return FolderConfig(folder, parse(text, folder.path, str(folder.config_file)))
 
 
@@ -206,7 +207,8 @@ def from_table(table: Mapping[str, Any], base: Path, source: str) -> Config:
     try:
         config = msgspec.convert(prepared, Config, builtin_types=(bytes,), dec_hook=_as_it_is)
     except msgspec.ValidationError as error:
-        raise Fault("config-invalid", f"{source}: {sentence_of(error)}", file=source) from None
+        sentence = sentence_of(error, Config)
+        raise Fault("config-invalid", f"{source}: {sentence}", file=source) from None
     check(config, base, source)
     return msgspec.structs.replace(config, datasets=tuple(map(_with_id_rule, config.datasets)))
 

@@ -17,10 +17,11 @@ from node.config_reading import prepare, sentence_of
 from node.errors import Fault, nearest
 from protocol import terms_policy, terms_table
 from protocol.ids import Account
+from protocol.peers import is_peer_id
 from protocol.terms_table import TermsTable
 
 if TYPE_CHECKING:
-    from node.config import Config, Dataset
+    from node.config import Config, Dataset, Organisation
 
 _PARTIES = ("counterparties", "recipients", "attesters", "deciders")
 
@@ -38,9 +39,12 @@ def _problems(config: "Config") -> Iterator[str]:
     organisations = config.organisations
     yield from network_problems(config.listen, config.peers)
     yield from _repeated("organisations", "name", [each.name for each in organisations])
-    yield from _repeated("organisations", "account", [each.account.hex() for each in organisations])
+    accounts = ["0x" + each.account.hex() for each in organisations]
+    yield from _repeated("organisations", "account", accounts)
     yield from _repeated("organisations", "peer_id", [each.peer_id for each in organisations])
     yield from _repeated("datasets", "name", [each.name for each in config.datasets])
+    for each in organisations:
+        yield from _peer(each)
     if config.name in {each.name for each in organisations}:
         yield f"[[organisations]] lists the others, but {config.name!r} is this node's own name"
     if config.name in config.trust.attesters:  # its account stands in the keystore, not here
@@ -56,6 +60,18 @@ def _repeated(table: str, key: str, values: list[str]) -> Iterator[str]:
     for value in values:
         if values.count(value) > 1:
             yield f"two entries of [[{table}]] have the {key} {value!r}"
+
+
+def _peer(organisation: "Organisation") -> Iterator[str]:
+    """An organisation's peer id, and addresses that lead to that peer."""
+    where = f"organisation {organisation.name!r}"
+    peer_id = organisation.peer_id
+    if not is_peer_id(peer_id):
+        yield f"{where}, peer_id: {peer_id!r} is no peer id of an Ed25519 key, like 12D3KooW…"
+    for address in organisation.addresses:
+        named = address.rpartition("/p2p-circuit")[2].partition("/p2p/")[2]
+        if named and named != peer_id:
+            yield f"{where}, addresses: {address!r} names another peer than {peer_id}"
 
 
 def _strangers(where: str, entries: tuple[str, ...], config: "Config") -> Iterator[str]:

@@ -9,6 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from enum import EnumMeta
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,18 @@ _PATTERNS = {
     ),
     r"\A[^\s\[\]/]{0,120}\Z": "a host like 192.0.2.1 or a.example",
     r"\A[0-9]{1,5}-[0-9]{1,5}\Z": "a range of ports like 40000-40099",
+    r"\A(0|[1-9][0-9]{0,28})\Z": "a whole number in quotes, of at most 29 digits",
+    r"\A(odrl|cdt):[A-Za-z]{1,32}(\.[a-z_]{1,32})?\Z": (
+        "a left operand in ODRL's words, like odrl:purpose or cdt:cohortSize"
+    ),
 }
+_ONE_OF = re.compile(r"`str` matching regex '\\\\A\(([a-z|]+)\)\\\\Z'")
+_NO_CHOICE = "Invalid enum value "
+_LENGTHS = (
+    (r"text in quotes of length >= 1\b", "text in quotes that is not empty"),
+    (r"text in quotes of length <= (\d+)", r"text of at most \1 characters"),
+    (r"a list of length <= (\d+)", r"a list of at most \1"),
+)
 
 
 def prepare(
@@ -108,7 +120,7 @@ def _without_none(kind: Any) -> Any:
 
 
 def _path(value: Any, base: Path, source: str, where: str) -> Path:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise Fault("config-invalid", f"{source}, {where}: expected a path in quotes", file=source)
     return (base / Path(value).expanduser()).absolute()
 
@@ -152,8 +164,11 @@ def _checksum_holds(digits: str) -> bool:
     )
 
 
-def sentence_of(error: msgspec.ValidationError) -> str:
-    """msgspec's complaint in the words of the file: where it stands and what would be right."""
+def sentence_of(error: msgspec.ValidationError, kind: type[msgspec.Struct] | None = None) -> str:
+    """msgspec's complaint in the words of the file: where it stands and what would be right.
+
+    With the `kind` that was to be made, a choice that does not exist is told with those that do.
+    """
     text, _, path = str(error).partition(" - at ")
     where = _place(path.strip("`"))
     missing = re.fullmatch(r"Object missing required field `(.+)`", text)
@@ -161,10 +176,41 @@ def sentence_of(error: msgspec.ValidationError) -> str:
         return f"{where + ', ' if where else ''}the key {missing[1]!r} is missing"
     for pattern, words in _PATTERNS.items():
         text = text.replace(f"`str` matching regex {pattern!r}", words)
+    text = _ONE_OF.sub(lambda found: f"one of {found[1].replace('|', ', ')}", text)
+    choices = _choices(kind, path) if kind and text.startswith(_NO_CHOICE) else []
+    if choices:
+        text = f"{text.removeprefix(_NO_CHOICE)} is none of {', '.join(choices)}"
     text = re.sub(r"`(\w+)( \| null)?`", lambda found: _WORDS.get(found[1], found[1]), text)
+    for found, words in _LENGTHS:
+        text = re.sub(found, words, text)
     return f"{where}: {text[:1].lower()}{text[1:]}" if where else text
 
 
+def _choices(kind: Any, path: str) -> list[str]:
+    """The words that may stand at `path` inside of `kind`; none where a list or table is passed."""
+    for name in path.strip("`").removeprefix("$.").split("."):
+        kind = _without_none(kind)
+        fields = {each.encode_name: each.type for each in msgspec.structs.fields(kind)}
+        if name not in fields:
+            return []
+        kind = fields[name]
+    return _words_of(kind)
+
+
+def _words_of(kind: Any) -> list[str]:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return [str(each) for each in inner]
+    if origin in (types.UnionType, typing.Union):
+        return [word for each in inner for word in _words_of(each)]
+    if origin is typing.Annotated:
+        return _words_of(inner[0])
+    if isinstance(kind, EnumMeta):
+        return [str(each.value) for each in kind]  # type: ignore[var-annotated]
+    return [_WORDS[kind.__name__]] if getattr(kind, "__name__", "") in _WORDS else []
+
+
 def _place(path: str) -> str:
+    path = path.replace("[...]", ".a value of it")
     words = path.removeprefix("$").strip(".").replace(".", ", ")
     return re.sub(r"\[(\d+)\]", lambda found: f" number {int(found[1]) + 1}", words)

@@ -83,7 +83,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "chain-wrong": _kind(41, "Point chain.url to the chain whose id is chain.chain_id."),
         "contracts-missing": _kind(42, "Correct the contracts' addresses, or deploy them."),
         "transaction-refused": _kind(43, "Read the contract's reason; nothing was changed."),
-        "funds-missing": _kind(44, "Fund the node's account."),
+        "funds-missing": _kind(
+            44,
+            "Send ether to the account (`northbund devchain --fund` does on a chain of its own).",
+        ),
         "anvil-missing": _kind(45, "Install anvil, set ANVIL to it, or install npm and try again."),
         "anvil-failed": _kind(46, "Start anvil by hand on that port to see why."),
         "chain-not-configured": _kind(47, "Fill in the table [chain] of northbund.toml."),
@@ -103,7 +106,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "parse-error": _kind(65, "Send one valid JSON text.", -32700),
         "request-invalid": _kind(66, "Send a JSON-RPC 2.0 request object or batch.", -32600),
         "method-unknown": _kind(67, "Ask `rpc.discover` for the methods.", -32601),
-        "parameters-invalid": _kind(68, "Ask `rpc.discover` for the parameters.", -32602),
+        "parameters-invalid": _kind(
+            68, "Correct what the sentence names; `rpc.discover` lists all parameters.", -32602
+        ),
         "internal-error": _kind(69, "Read the daemon's log under the request's number.", -32603),
         # assets and terms
         "cdt-unknown": _kind(70, "Ask `northbund cdt list` for what this node knows."),

@@ -213,10 +213,16 @@ def _keystore(path: Path) -> dict[str, Any]:
 
 
 def read_private(path: Path) -> bytes:
-    """What the file holds; Fault `key-missing`, `key-unsafe` if other users can read it."""
+    """What the file holds; Fault `key-missing`, `key-unsafe` if other users can read it.
+
+    A pipe is not waited for: nobody may ever write to it.
+    """
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        with open(path, "rb", opener=_without_waiting) as file:
+            found = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(found):
+                raise Fault("key-missing", f"{path} is no regular file")
+            mode = stat.S_IMODE(found)
             if mode & 0o077:
                 raise Fault(
                     "key-unsafe",
@@ -228,3 +234,7 @@ def read_private(path: Path) -> bytes:
         raise Fault("key-missing", f"{path} is not there") from None
     except OSError as error:
         raise Fault("key-missing", f"{path} cannot be read: {error.strerror}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

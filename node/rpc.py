@@ -229,4 +229,5 @@ def _parameters(method: Method, given: dict[str, Any] | list[Any]) -> Parameters
     try:
         return msgspec.convert(given, method.parameters)
     except msgspec.ValidationError as error:
-        raise Fault("parameters-invalid", f"{method.name}: {sentence_of(error)}") from None
+        sentence = sentence_of(error, method.parameters)
+        raise Fault("parameters-invalid", f"{method.name}: {sentence}") from None

@@ -10,7 +10,10 @@ from node.errors import Fault
 
 HEAD = 'name = "bank-a"\nnetwork = "trial"\n'
 DATASET = '[[datasets]]\nname = "x"\npath = "a/b.csv"\nid = "id"\nlabel = "y"\n'
-PEER = '[[organisations]]\nname = "d"\naccount = "0x' + "ab" * 20 + '"\npeer_id = "12D3Koo"\n'
+PEER = (
+    '[[organisations]]\nname = "d"\naccount = "0x' + "ab" * 20 + '"\n'
+    'peer_id = "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq"\n'
+)
 CHAIN = '[chain]\nurl = "http://127.0.0.1:8545"\nchain_id = 31337\n' + "".join(
     f'{name} = "0x{number * 40}"\n'
     for name, number in (("registry", "1"), ("market", "2"), ("token", "3"))
