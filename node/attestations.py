@@ -11,7 +11,7 @@ from node.config import Chain, Config
 from node.directory import Directory
 from node.engine import Engine, Transaction
 from node.errors import Fault
-from node.grant_records import block_time
+from node.grant_records import chain_time
 from node.host import Host
 from node.log import get_logger
 from node.plans import plan_of
@@ -144,6 +144,7 @@ class Attestations:
         except RemoteProtocolError as error:
             raise _refused(str(error)) from error
         plan = plan_of(self._engine.db, record.algorithm)
+        now = chain_time(self._engine.db, self._engine.clock())
         holds: dict[str, bool] = {
             "the signature is not the attester's": signer == answer.attester,
             "it is for another task": answer.task == record.task,
@@ -151,7 +152,7 @@ class Attestations:
             "the chain has confirmed no such attestation": record.attester == answer.attester,
             "the chain has another plan": record.plan == answer.plan,
             "the algorithm's document has another plan": answer.plan == plan_hash(plan.algorithm),
-            "its deadline has passed": block_time(self._engine.db) < answer.deadline,
+            "its deadline has passed": now < answer.deadline,
             f"the task is {record.state}": record.state in (TaskState.ATTESTED, TaskState.CLAIMED),
         }
         for sentence, right in holds.items():

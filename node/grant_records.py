@@ -13,6 +13,9 @@ from protocol.ids import Digest
 from protocol.messages import GrantTerms
 from protocol.terms import Terms
 
+BEHIND_MOST_S = 600.0
+"""How far the newest block's time may be behind this node's clock and still count."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeptGrant:
@@ -95,6 +98,14 @@ def uses_of_edge(db: Database, child: bytes, parent: bytes) -> int:
         [child, parent],
     ).fetchone()
     return int(row[0])
+
+
+def chain_time(db: Database, clock: float) -> float:
+    """The time by which grants end: the newest block's, but never long before this node's clock.
+
+    Clocks may be minutes apart; an endpoint that holds blocks back keeps no grant alive.
+    """
+    return max(float(block_time(db)), clock - BEHIND_MOST_S)
 
 
 def block_time(db: Database) -> int:

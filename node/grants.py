@@ -158,14 +158,16 @@ class Grants:
         """The newest grant of this edge; Fault `grant-unusable` if it is revoked or has expired.
 
         It expires by the time of the newest block that this node has taken, as on chain: clocks
-        of nodes may be apart. It ends for good when either asset changes hands, as on chain.
+        of nodes may be apart (`grant_records.chain_time`). It ends for good when either asset
+        changes hands, as on chain.
         """
         kept = grant_records.latest(self._engine.db, child, parent)
         if kept is None or kept.revoked:
             raise Fault(
                 "grant-unusable", "this node has given no grant that is alive for this edge"
             )
-        if kept.terms.expiry <= grant_records.block_time(self._engine.db):
+        now = grant_records.chain_time(self._engine.db, self._engine.clock())
+        if kept.terms.expiry <= now:
             raise Fault("grant-unusable", "the grant for this edge has expired")
         epochs = self._epoch(child), self._epoch(parent)
         if epochs != (kept.terms.epoch, kept.terms.consumer_epoch):

@@ -15,7 +15,7 @@ from protocol.ids import from_hexadecimal
 def edge_ended(house: House, live: LiveSession) -> str | None:
     """Why the session has to stop: a grant under it is revoked or has expired; None if none is."""
     db = house.engine.db
-    now = grant_records.block_time(db)
+    now = grant_records.chain_time(db, house.engine.clock())
     for leaf, owner in edges_of(live).items():
         ended = _own_word(db, leaf, live.algorithm, now) or _chains_word(
             db, leaf, live.algorithm, now
@@ -44,14 +44,14 @@ def grant_stands(db: Database, child: bytes, parent: bytes, *, above: int) -> bo
     return row is not None
 
 
-def _own_word(db: Database, child: bytes, parent: bytes, now: int) -> str | None:
+def _own_word(db: Database, child: bytes, parent: bytes, now: float) -> str | None:
     kept = grant_records.latest(db, child, parent)
     if kept is None:
         return None
     return _told(live=not kept.revoked, expiry=kept.terms.expiry, now=now)
 
 
-def _chains_word(db: Database, child: bytes, parent: bytes, now: int) -> str | None:
+def _chains_word(db: Database, child: bytes, parent: bytes, now: float) -> str | None:
     row = db.execute(
         "SELECT live, expiry FROM chain_grants WHERE child = ? AND parent = ? "
         "ORDER BY owner_epoch DESC, seq DESC LIMIT 1",
@@ -60,7 +60,7 @@ def _chains_word(db: Database, child: bytes, parent: bytes, now: int) -> str | N
     return _told(live=bool(row[0]), expiry=int(row[1]), now=now) if row else None
 
 
-def _told(*, live: bool, expiry: int, now: int) -> str | None:
+def _told(*, live: bool, expiry: int, now: float) -> str | None:
     if not live:
         return "was revoked"
     return "has expired" if expiry <= now else None

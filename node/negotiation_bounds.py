@@ -17,6 +17,8 @@ REQUESTS_PER_HOUR = 500
 """Of one configured organisation: each is kept for ever, and each yes costs a signature."""
 STRANGERS_PER_HOUR = 50
 """Of all others together."""
+FETCHES_AT_ONCE = 100.0
+"""Unknown algorithms that one peer may name at once: each is asked for at several others."""
 FORGOTTEN_AFTER_S = 30 * 86_400.0
 """How long a stranger's request is kept that came to nothing."""
 WITHDRAWN_FOR_S = 86_400.0

@@ -7,10 +7,12 @@ answer that holds now. What a peer can make this node keep is bounded (`negotiat
 
 from collections.abc import Iterable
 
+import trio
+
+from node import assets, referrals
 from node import negotiation_bounds as bounds
 from node import negotiation_records as records
-from node import referrals
-from node.directory import Directory
+from node.directory import Directory, Organisation
 from node.document_exchange import DocumentExchange
 from node.engine import Again, Engine, Owed, Transaction
 from node.errors import Fault
@@ -19,6 +21,7 @@ from node.host import Host
 from node.judging import Judging
 from node.negotiation_records import Negotiation
 from node.negotiation_verdicts import Verdicts, pending, refusal
+from node.standing import AuthorRate
 from protocol import codec
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
@@ -63,6 +66,7 @@ class Provider:
         self._judging = judging
         self._grants = grants
         self._verdicts = Verdicts(judging, grants)
+        self._fetches = AuthorRate(bounds.REQUESTS_PER_HOUR / bounds.HOUR_S, bounds.FETCHES_AT_ONCE)
         engine.perform(TELL, self._tell)
 
     # ------------------------------------------------------------------ a peer's messages
@@ -90,6 +94,8 @@ class Provider:
         since = self._engine.clock() - bounds.HOUR_S
         if bounds.is_flooded(self._engine.db, self._directory, organisation, since):
             return refusal(process, "too many requests came in an hour: ask again later")
+        if not self._may_fetch(organisation, request.parent_proof):
+            return refusal(process, "too many unknown algorithms came in an hour: ask again later")
         await self._exchange.obtain(request.parent_proof, [peer_id])
         negotiation = records.find(self._engine.db, process)
         if negotiation is not None:  # the same request came twice, and the other one was faster
@@ -104,6 +110,16 @@ class Provider:
                 bounds.forget_strangers(tx, self._directory)
             new = records.insert(tx, request, "provider", account, peer_id, standing)
             return self._verdicts.settle(tx, new, judgement)
+
+    def _may_fetch(self, asking: Organisation, proof: bytes) -> bool:
+        """False if a document would have to be asked for, and too many were for this peer.
+
+        What cannot be had leaves no process behind, so that only this bounds it: each asks others.
+        """
+        if assets.has_document(self._engine.db, proof):
+            return True
+        key = asking.peer_id if asking.operator is not None else "strangers"
+        return self._fetches.allows(key, trio.current_time())
 
     def _answer_known(self, known: Negotiation, message: ContractRequest | Message) -> Wire:
         if isinstance(message, ContractRequest):

@@ -7,13 +7,14 @@ from typing import Literal
 
 from sqlite_utils import Database
 
+from node import grant_records
 from node.engine import Transaction
 from node.errors import Fault
 from node.log import get_logger
 from node.rows import first, select
 from protocol import codec
 from protocol.ids import Account, CdtId, PeerId, hexadecimal
-from protocol.messages import ContractAgreement, ContractOffer, ContractRequest, Reason
+from protocol.messages import ContractOffer, ContractRequest, Reason
 from protocol.negotiation import Process, State
 from protocol.negotiation_consumer import accepted
 from protocol.terms import Finding, describe
@@ -112,24 +113,22 @@ def page(db: Database, limit: int, after: bytes | None, state: str | None) -> li
 
 
 def granted_request(db: Database, child: bytes, parent: bytes) -> ContractRequest:
-    """The request that this node answered with its newest grant; Fault `grant-unknown`."""
-    answered = select(
+    """The request that the newest grant of the edge answers; Fault `grant-unknown`.
+
+    Found by the grant's signature in the answer, without reading the others: a consumer may have
+    been given thousands for one edge, and an older process may be verified later.
+    """
+    kept = grant_records.latest(db, child, parent)
+    answered = kept and first(
         db,
         Negotiation,
-        "negotiations WHERE side = 'provider' AND child = ? AND parent = ? AND state IN "
-        "('AGREED', 'VERIFIED', 'FINALIZED')",
-        [child, parent],
+        "negotiations WHERE child = ? AND parent = ? AND state IN "
+        "('AGREED', 'VERIFIED', 'FINALIZED') AND instr(answer, ?)",
+        [child, parent, kept.signature],
     )
     if not answered:
         raise Fault("grant-unknown", f"this node granted {hexadecimal(child)} to no such algorithm")
-    return max(answered, key=_grant_number).wanted
-
-
-def _grant_number(negotiation: Negotiation) -> int:
-    """Not the time of the last change: an older process may be verified later."""
-    if negotiation.answer is None:
-        return 0
-    return codec.decode(negotiation.answer, ContractAgreement).grant.seq
+    return answered.wanted
 
 
 def insert(

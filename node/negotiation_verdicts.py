@@ -13,12 +13,12 @@ from protocol import codec
 from protocol.codec import Wire
 from protocol.judgement import CounterTerms, Judgement
 from protocol.messages import ContractOffer, ContractPending, ContractTermination
+from protocol.negotiation import OFFERS_MOST
 from protocol.negotiation_provider import Agree, Offer, Refer, Refuse, acted
 from protocol.terms import Finding
 
 OFFER_S = 3600
 """How long a counter-offer holds: its consumer may have to ask a person."""
-OFFERS_MOST = 8
 DAY_S = 86_400
 FORBIDDEN = "the terms of use do not allow this"
 

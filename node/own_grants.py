@@ -12,6 +12,7 @@ from node.engine import Engine
 from node.grants import Grants
 from node.host import Host
 from node.judging import Judging
+from protocol import codec
 from protocol.ids import Account
 from protocol.messages import ContractRequest
 from protocol.negotiation import Event
@@ -38,7 +39,7 @@ class OwnGrants:
             begun = records.insert(tx, request, "consumer", own, self._host.peer_id, standing)
             changes: dict[str, object] = {"findings": records.kept(judgement.findings)}
             if judgement.verdict == "permit":
-                self._grants.give(tx, request)
+                changes["answer"] = codec.encode(self._grants.give(tx, request))
                 ended = standing.after(Event.AGREE, Event.VERIFY, Event.FINALIZE)
             else:
                 ended = standing.after(Event.TERMINATE)

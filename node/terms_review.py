@@ -195,7 +195,7 @@ def review(house: House) -> list[Reviewed]:
     db, own = house.engine.db, house.directory.own.account
     held = [each for each in grant_records.every(db) if not each.withdrawn]
     newest = {(each.child, each.parent): each for each in held}
-    now = grant_records.block_time(db)
+    now = grant_records.chain_time(db, house.engine.clock())
     return [
         Reviewed(kept, _failures(house, kept))
         for kept in newest.values()

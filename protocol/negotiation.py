@@ -33,6 +33,8 @@ WAIT_MOST_S = 30 * 86_400.0
 """How long it waits at most for the person at the other side, whatever that side says."""
 APART_S = 600.0
 """How far apart two clocks may be: so long after the last expiry a withdrawal is still repeated."""
+OFFERS_MOST = 8
+"""Of one process: two sides that go on and on would never come to an end."""
 CONFIRM_S = 7 * 86_400.0
 """How long after the grant's expiry a consumer still asks how the process ended."""
 

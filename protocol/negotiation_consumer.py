@@ -20,6 +20,7 @@ from protocol.negotiation import (
     APART_S,
     CONFIRM_S,
     NEGOTIATION,
+    OFFERS_MOST,
     WAIT_MOST_S,
     Due,
     Effect,
@@ -126,6 +127,8 @@ def _offered(process: Process, offer: ContractOffer, now: float) -> Transition:
         return process, ()
     if offer.number != process.offer + 1:
         raise RemoteProtocolError(f"offer {offer.number} follows offer {process.offer}")
+    if offer.number > OFFERS_MOST:
+        raise RemoteProtocolError(f"more than {OFFERS_MOST} offers in one process")
     if offer.expires > process.not_after:
         raise RemoteProtocolError("the offer is for longer than was asked")
     deadline = min(now + min(offer.valid_s, WAIT_MOST_S), process.not_after)

@@ -10,7 +10,16 @@ from msgspec.structs import replace
 
 from protocol import messages, negotiation_consumer, negotiation_provider
 from protocol.errors import RemoteProtocolError
-from protocol.negotiation import ANSWER_S, APART_S, NEGOTIATION, Due, Effect, Process, State
+from protocol.negotiation import (
+    ANSWER_S,
+    APART_S,
+    NEGOTIATION,
+    OFFERS_MOST,
+    Due,
+    Effect,
+    Process,
+    State,
+)
 from protocol.negotiation_consumer import Accept, Limits, Speech, Withdraw, speech
 from protocol.negotiation_provider import Agree, Offer, Refer, Refuse
 from tests.protocol.test_codec import example
@@ -140,6 +149,16 @@ def test_offers_come_in_their_order_and_for_no_longer_than_was_asked() -> None:
         negotiation_consumer.heard(asked(), offer(2), NOW)
     with pytest.raises(RemoteProtocolError, match="longer"):
         negotiation_consumer.heard(asked(), replace(offer(1), expires=EXPIRY + 1), NOW)
+
+
+def test_a_provider_that_offers_for_ever_is_not_followed_for_ever() -> None:
+    process, now = asked(), NOW
+    for number in range(1, OFFERS_MOST + 1):
+        process, _ = negotiation_consumer.heard(process, offer(number), now)
+        process, _ = negotiation_consumer.acted(process, Accept(number), now)
+    with pytest.raises(RemoteProtocolError, match="more than 8 offers"):
+        negotiation_consumer.heard(process, offer(OFFERS_MOST + 1), now)
+    assert negotiation_consumer.heard(process, offer(OFFERS_MOST), now) == (process, ())
 
 
 def test_a_provider_takes_the_newest_offers_acceptance_once() -> None:

@@ -14,7 +14,7 @@ from node.config import from_table
 from node.errors import Fault
 from node.judging import Judging
 from node.rpc import Parameters
-from protocol import terms, terms_policy, terms_table
+from protocol import codec, terms, terms_policy, terms_table
 from protocol.documents import Price, Service
 from protocol.errors import RemoteProtocolError
 from protocol.ids import hexadecimal
@@ -173,10 +173,11 @@ def grant_everything(nodes: Any, name: str) -> None:
         pay = 10**18 if child == DATA[name] else 0
         request = request_for(nodes, child, pay_amount=str(pay))
         with node.engine.transaction() as tx:
-            node.grants.give(tx, request)
+            given = codec.encode(node.grants.give(tx, request))
             peer_id = nodes["fintech-c"].key.peer_id
             done = Process(State.FINALIZED, 0.0, 0.0)
-            records.insert(tx, request, "provider", request.consumer, peer_id, done)
+            new = records.insert(tx, request, "provider", request.consumer, peer_id, done)
+            records.move(tx, new, done, answer=given)
 
 
 async def test_a_changed_policy_says_which_grants_fail_and_takes_them_back(

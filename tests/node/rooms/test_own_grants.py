@@ -2,7 +2,7 @@
 
 import msgspec
 
-from node import grant_records
+from node import grant_records, negotiation_records
 from protocol.messages import ContractRequest
 from protocol.negotiation import State
 from tests.node.rooms.contracts import (
@@ -36,6 +36,9 @@ async def test_own_terms_that_allow_it_grant_at_once(nodes, autojump_clock) -> N
     assert kept is not None
     assert (kept.terms.owner, kept.terms.consumer) == (b.account, b.account)
     assert b.host.requests == []
+    # a session under it is judged by what was asked
+    granted = negotiation_records.granted_request(b.engine.db, DATA["bank-b"], ALGORITHM)
+    assert granted == request
 
 
 async def test_own_terms_that_forbid_it_are_told(nodes, autojump_clock) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from node import grant_records, negotiation_records
+from node import grant_records, negotiation_bounds, negotiation_records
 from node.errors import Fault
 from protocol import codec, typed_data
 from protocol.documents import plan_hash
@@ -115,3 +115,56 @@ async def test_a_grant_ends_when_its_asset_changes_hands_and_stays_ended(world) 
     with pytest.raises(Fault, match="changed hands"):
         b.grants.require_alive(*EDGE.values())
     assert grant_records.latest(c.engine.db, *EDGE.values()) is None
+
+
+async def test_who_names_unknown_algorithms_makes_this_node_ask_others_so_often(
+    world, monkeypatch
+) -> None:
+    """What cannot be fetched leaves no process behind, so the count of processes bounds nothing."""
+    b = world.nodes["bank-b"]
+    before = len(b.host.requests)
+    answer = None
+    for number in range(int(negotiation_bounds.FETCHES_AT_ONCE) + 10):
+        unknown = number.to_bytes(32, "big")
+        request = request_for(world.nodes, DATA["bank-b"], parent=unknown, parent_proof=unknown)
+        try:
+            answer = await said(world, request)
+        except Fault:
+            answer = None
+    assert isinstance(answer, ContractTermination)
+    assert "unknown algorithms" in answer.sentence
+    assert len(b.host.requests) - before <= 3 * negotiation_bounds.FETCHES_AT_ONCE
+    assert isinstance(await negotiated(world.nodes, "bank-b", DATA["bank-b"]), ContractAgreement)
+
+
+async def test_a_chain_that_stands_still_keeps_no_grant_alive(world) -> None:
+    """An endpoint that holds blocks back: their time is old, this node's clock is not."""
+    b = world.nodes["bank-b"]
+    b.grants.require_alive(*EDGE.values())
+    b.engine.clock = lambda: NOW + 5000.0 + grant_records.BEHIND_MOST_S - 1
+    b.grants.require_alive(*EDGE.values())
+    b.engine.clock = lambda: NOW + 5000.0 + grant_records.BEHIND_MOST_S
+    with pytest.raises(Fault, match="expired"):
+        b.grants.require_alive(*EDGE.values())
+
+
+async def test_thousands_of_grants_of_one_edge_do_not_slow_a_session_down(world) -> None:
+    b = world.nodes["bank-b"]
+    newest = await negotiated(world.nodes, "bank-b", DATA["bank-b"])
+    (row,) = b.engine.db.execute(
+        "SELECT * FROM negotiations WHERE process = ?", [newest.process]
+    ).fetchall()
+    names = [each[1] for each in b.engine.db.execute("PRAGMA table_info(negotiations)")]
+    answer = names.index("answer")
+    for number in range(5_000):
+        other = [number.to_bytes(32, "big"), *row[1:]]
+        other[answer] = bytes(row[answer]).replace(newest.signature, bytes(65))
+        marks = ", ".join("?" * len(other))
+        b.engine.db.execute(f"INSERT INTO negotiations VALUES ({marks})", other)  # noqa: S608
+    decoded: list[object] = []
+    real = codec.decode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "decode", lambda *a, **k: (decoded.append(a), real(*a, **k))[1])
+        found = negotiation_records.granted_request(b.engine.db, *EDGE.values())
+    assert found.process == newest.process
+    assert len(decoded) <= 3
