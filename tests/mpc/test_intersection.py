@@ -1,4 +1,5 @@
 import hashlib
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mpc.intersection import (
     common,
 )
 from protocol.errors import RemoteProtocolError
-from protocol.identifiers import normalise, row_keys, rows_hash
+from protocol.identifiers import IdentifierRule, normalise, row_keys, rows_hash
 
 PARTIES = ("a", "b", "c")
 small_sets = st.sets(st.integers(0, 30).map(lambda n: f"id-{n}"), max_size=12)
@@ -117,6 +118,15 @@ def test_rules_of_normalisation() -> None:
     assert normalise(" E\u0301va ", "exact") == " E\u0301va "
     assert normalise(" E\u0301va ", "trimmed") == "\u00c9va"
     assert normalise(" STRASSE", "caseless") == normalise("stra\u00dfe", "caseless")
+
+    assert normalise(" 007a", "trimmed-unpadded") == "7a"
+    assert normalise(" 00A ", "caseless-unpadded") == "a"
+    assert [normalise(zeros, "trimmed-unpadded") for zeros in ("", "0", "000")] == ["", "0", "0"]
+
+
+@given(st.text(" 0\tabAB9\u00df\u00c9\u0301-"), st.sampled_from(get_args(IdentifierRule)))
+def test_whatever_rule_matches_a_row_the_ledger_names_it_alike(text: str, rule) -> None:
+    assert row_keys(b"k" * 32, [normalise(text, rule)]) == row_keys(b"k" * 32, [text])
 
 
 def test_the_rows_hash_separates_identifiers_and_salts() -> None:

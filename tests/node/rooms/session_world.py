@@ -97,7 +97,9 @@ class ScriptedWorker:
             self.world.workers.append(self)
             self.say(m.Ready(certificate=secrets.token_bytes(64),
                              session_key=secrets.token_bytes(32), port=self.world.port()))  # fmt: skip  # noqa: E501
-        elif isinstance(message, m.Proceed) and self.role != "member":
+        elif isinstance(message, m.Proceed) and self.role != "member" and self.world.brings:
+            self.say(self.world.sized())
+        elif isinstance(message, m.Proceed | m.Mask) and self.role != "member":
             self.say(self.world.aligned(self))
         elif isinstance(message, m.Run) and self.world.finish:
             self.say(m.Finished(summary=m.MemberSummary(rounds=1, numbers=1, engines=("lane",),
@@ -136,6 +138,7 @@ class World:
     started: int = 0
     finish: bool = True
     people: list[str] = field(default_factory=lambda: list(PEOPLE))
+    brings: dict[str, int] = field(default_factory=dict)
     row_set_hash: bytes = b"\x33" * 32
 
     def port(self) -> int:
@@ -148,6 +151,18 @@ class World:
             order = sorted(self.people, key=lambda _: secrets.token_bytes(4))
             keys = b"".join(row_key(b"k" * 32, name) for name in order)
         return m.Aligned(rows_hash=self.row_set_hash, rows=len(self.people), row_keys=keys)
+
+    def sized(self) -> m.Sized:
+        """What the parties bring; a worker says it where `brings` tells how many ids."""
+        roles = {
+            name: "recipient" if name == "fintech-c" else "contributor" for name in self.brings
+        }
+        return m.Sized(
+            brought=tuple(
+                m.BroughtIds(party=f"{name}/{roles[name]}", ids=ids)
+                for name, ids in self.brings.items()
+            )
+        )
 
     def worker(self, organisation: str, role: str) -> ScriptedWorker:
         return [w for w in self.workers if (w.organisation, w.role) == (organisation, role)][-1]

@@ -58,6 +58,16 @@ def test_the_same_rows_under_a_second_dataset_and_a_second_recipient(engine: Eng
     }
 
 
+def test_two_spellings_of_an_id_share_one_budget_and_both_spend_of_it(engine: Engine) -> None:
+    """Else another rule of ids, or another dataset, would give a person a second budget."""
+    reserve(engine, spending(1, numbers=3), keys("Person 007 ", "person 007"))
+    assert ledger.spent(engine.db, [row_key(KEY, "PERSON 007")]) == {row_key(KEY, "PERSON 007"): 6}
+    with pytest.raises(Fault, match="1 of the common rows"):
+        reserve(engine, spending(2, numbers=3), keys("person 007"))
+    with pytest.raises(Fault, match="1 of the common rows"):
+        reserve(engine, spending(3, numbers=5), keys("000123", "123"))
+
+
 def test_the_same_session_again_spends_nothing_more(engine: Engine) -> None:
     for _ in range(3):
         reserve(engine, spending(1), keys("x"))
