@@ -68,6 +68,16 @@ def decisions(db: Database, session: bytes) -> list[dict[str, Any]]:
     return [_decision(*row) for row in rows.fetchall()]
 
 
+def has_agreed(db: Database, session: bytes, by: str, part: str) -> bool:
+    """True if it is kept already that `by` said yes to this part of the session."""
+    row = db.execute(
+        "SELECT 1 FROM decisions WHERE kind = 'session' AND subject = ? AND outcome = 'yes' "
+        "AND detail ->> 'by' = ? AND detail ->> 'part' = ? LIMIT 1",
+        [session, by, part],
+    ).fetchone()
+    return row is not None
+
+
 def _decision(at: float, outcome: str, detail: str) -> dict[str, Any]:
     told = json.loads(detail)
     why = told.get("checked") or [told[name] for name in ("sentence", "reason") if name in told]

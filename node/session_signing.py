@@ -120,11 +120,12 @@ class Signing:
 
 
 def agreed(house: House, live: LiveSession, part: str) -> tuple[str, ...]:
-    """What this node's yes to a part of the session rests on, kept as its decision."""
+    """What this node's yes to a part of the session rests on, kept as its decision, once."""
     checked = tuple(each[:1024] for each in live.checked.get(part, ())[:MAX_CHECKED])
-    with house.engine.transaction() as tx:
-        name = house.directory.own.name
-        tx.note("session", live.session, "yes", by=name, part=part, checked=checked)
+    name = house.directory.own.name
+    if not session_records.has_agreed(house.engine.db, live.session, name, part):
+        with house.engine.transaction() as tx:
+            tx.note("session", live.session, "yes", by=name, part=part, checked=checked)
     return checked
 
 

@@ -508,3 +508,24 @@ async def test_a_flood_of_requests_fills_nobodys_database(world, monkeypatch) ->
     assert isinstance(answer, ContractTermination)
     assert "in an hour" in answer.sentence
     assert len(negotiation_records.every(b.engine.db)) == 5
+
+
+async def test_the_same_question_again_and_again_is_one_decision(world) -> None:
+    """Its leader may ask for hours: each yes would be kept for ever."""
+    world.finish = False
+    session = await world.start()
+    await gathered(world, "bank-a", session, lambda live: live and live.row_set)
+    live = world.live("bank-a", session)
+    db = world.nodes["bank-a"].engine.db
+
+    def kept() -> int:
+        return int(db.execute("SELECT count(*) FROM decisions").fetchone()[0])
+
+    before = kept()
+    for part in (live.roster, live.row_set):
+        offer = ManifestOffer(session=session, part=codec.encode(part))
+        for _ in range(5):
+            assert isinstance(await world.ask("fintech-c", "bank-a", offer), ManifestSignature)
+    for _ in range(5):
+        assert isinstance(await world.ask("fintech-c", "bank-a", live.proposal), SessionPledged)
+    assert kept() == before
