@@ -175,7 +175,7 @@ class Sessions:
         fit to be printed.
         """
         live = self.participation.live.get(SessionId(message.session))
-        if live is not None and peer_id in self.named(live):
+        if live is not None and peer_id in self._heeded(live):
             teller = self._house.directory.of_peer(peer_id)
             name = teller.name if teller else str(peer_id)
             reason = "".join(each if each.isprintable() else " " for each in message.reason)
@@ -183,6 +183,17 @@ class Sessions:
             said = f"{name} says: {reason}" if reason else f"{name} ended it"
             await self.participation.abort(live, said, blamed, spread=False)
         return Acknowledged(session=message.session)
+
+    def _heeded(self, live: LiveSession) -> set[str]:
+        """Whose abort counts: before the roster those who bring rows, and those drawn to sit.
+
+        Another node of the pool has no part yet, and could else end every attempt of a task.
+        """
+        if live.roster is not None:
+            return self.named(live)
+        sitting = live.seating.members if live.seating else ()
+        known = [self._house.directory.of_account(a) for a in {*live.plan.with_rows, *sitting}]
+        return {each.peer_id for each in known if each is not None}
 
     def _blamable(self, live: LiveSession) -> set[str]:
         """The parties of the session and their organisations, by name."""

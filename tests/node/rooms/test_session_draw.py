@@ -20,6 +20,7 @@ from protocol.manifest import Roster
 from protocol.messages import (
     SESSION_PROTOCOL,
     ContractTermination,
+    SessionAbort,
     SessionDeclined,
     SessionDraw,
     SessionInquiry,
@@ -545,3 +546,22 @@ async def test_an_owner_refuses_a_draw_that_breaks_its_floor_by_name(world) -> N
     assert isinstance(answer, SessionDeclined)
     assert (answer.rule, world.started) == ("terms-refused", 0)
     assert "3 members of one operator" in answer.sentence
+
+
+async def test_a_node_of_the_pool_that_does_not_sit_ends_no_attempt(world) -> None:
+    """It hears of every session when an owner asks whether it is alive."""
+    proposal = world.proposal()
+    for bank in DATA:
+        assert isinstance(await world.ask("fintech-c", bank, proposal), SessionPledged)
+    abort = SessionAbort(session=proposal.session, reason="I would not be seated", blamed=())
+
+    async def told(by: str, whom: str) -> None:
+        peer_id = world.nodes[whom].key.peer_id
+        host = world.nodes[by].host
+        await host.request(peer_id, SESSION_PROTOCOL, codec.encode(abort), timeout_s=5)
+
+    for bank in DATA:
+        await told("house-e", bank)
+        assert world.state(bank, proposal.session).state == "PROPOSED"
+    await told("bank-b", "bank-a")
+    assert world.state("bank-a", proposal.session).state == "ABORTED"
