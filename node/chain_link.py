@@ -62,7 +62,7 @@ class ChainLink:
         self._follower: Follower | None = None
         self._provider: TrioProvider | None = None
         self._watch: EndpointWatch | None = None
-        self._trouble = Fault("chain-unreachable", "the chain is being connected")
+        self._trouble = Fault("daemon-starting", "the chain is being connected")
 
     # ------------------------------------------------------------------ status
 

@@ -230,3 +230,19 @@ def _as_it_is(kind: type, value: Any) -> Any:
     if isinstance(value, kind):
         return value
     raise NotImplementedError(f"northbund.toml has no values of type {kind}")
+
+
+def changed_beside_terms(old: Config, new: Config) -> tuple[str, ...]:
+    """The keys and tables at the top of `new` that are not as in `old`, terms of use apart."""
+
+    def bare(config: Config) -> Config:
+        compute = config.compute
+        return msgspec.structs.replace(
+            config,
+            datasets=tuple(msgspec.structs.replace(each, terms={}) for each in config.datasets),
+            compute=msgspec.structs.replace(compute, terms={}) if compute else None,
+        )
+
+    before, after = bare(old), bare(new)
+    names = Config.__struct_fields__
+    return tuple(name for name in names if getattr(before, name) != getattr(after, name))

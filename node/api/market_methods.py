@@ -74,6 +74,8 @@ class MarketMethods:
 
     async def find(self, given: Listed) -> dict[str, Any]:
         """A page of the catalogue."""
+        if given.purpose is not None and not given.meetable:
+            raise Fault("input-invalid", "a purpose narrows the search only with --meetable")
         query = Query(
             text=given.text if isinstance(given, Searched) else "",
             kind=given.type or "",

@@ -71,15 +71,20 @@ class TermsMethods:
     async def reload(self, _: Parameters) -> dict[str, Any]:
         """Whose terms have changed, and how many grants given today's terms would not give.
 
-        Everything else of northbund.toml waits for the next start. Fault `config-invalid`; then
-        nothing is changed.
+        Whatever else has changed in northbund.toml waits for the next start, and is named. Fault
+        `config-invalid`; then nothing is changed.
         """
         house = self._rooms.house
         found = config.load(house.folder.path).config
         with house.engine.transaction() as tx:
             changed = house.judging.adopt(tx, found)
         failing = sum(not each.passes for each in terms_review.review(house))
-        return {"changed": list(changed), "failing_grants": failing}
+        waiting = config.changed_beside_terms(house.config, found)
+        return {
+            "changed": list(changed),
+            "waits_for_restart": list(waiting),
+            "failing_grants": failing,
+        }
 
     async def review(self, _: Parameters) -> list[dict[str, Any]]:
         """Each grant given that is alive; those that would not be given again say why."""

@@ -1,6 +1,7 @@
 """What the commands share that talk to the daemon: which node, the call, the answer shown."""
 
 import json as json_format
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 CdtArgument = Annotated[str, typer.Argument(metavar="CDT", help="An asset's id, 0x…")]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="A task's id, 0x…")]
 SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="A session's id, 0x…")]
+
+
+STARTING_S = 15.0
+"""How long a command waits for a daemon that has just been started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +38,25 @@ def target(context: typer.Context) -> Target:
 
 
 def call(context: typer.Context, method: str, /, **parameters: Any) -> Any:
-    """The daemon's result of `method`; parameters that are None are left out. Fault."""
+    """The daemon's result of `method`; parameters that are None are left out. Fault.
+
+    One that is starting still has done nothing, so it is asked again for a while.
+    """
     where = target(context)
     given = {name: value for name, value in parameters.items() if value is not None}
-    return Client(where.folder, timeout_s=where.timeout_s).call(method, **given)
+    client = Client(where.folder, timeout_s=where.timeout_s)
+    until = time.monotonic() + min(STARTING_S, where.timeout_s)
+    told = bool(context.params.get("json"))  # stderr is then for programs
+    while True:
+        try:
+            return client.call(method, **given)
+        except Fault as fault:
+            if fault.kind != "daemon-starting" or time.monotonic() > until:
+                raise
+            if not told:
+                typer.echo(f"northbund: {fault.sentence}; waiting for it …", err=True)
+            told = True
+            time.sleep(0.2)
 
 
 def answer(context: typer.Context, method: str, as_json: bool, /, **parameters: Any) -> None:

@@ -48,6 +48,7 @@ class Plan:
     fund: tuple[Funding, ...]
     dispute_window_s: int
     grace_s: int
+    running: bool
 
 
 def funding(text: str) -> Funding:
@@ -67,7 +68,7 @@ def run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> None:
     Fault `anvil-missing`, `anvil-failed`, `port-in-use`, or as the chain refuses.
     """
     try:
-        trio.run(_run, plan, tell)
+        trio.run(_fund_running if plan.running else _run, plan, tell)
     except* ChainError as group:
         raise fault_of(_first(group)) from None
 
@@ -90,6 +91,25 @@ async def _run(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> None:
                 await trio.sleep_forever()
         except ChainUnreachable as error:
             raise Fault("anvil-failed", str(error)) from None
+
+
+async def _fund_running(plan: Plan, tell: Callable[[dict[str, Any]], None]) -> None:
+    """The accounts are funded on the chain that the file names."""
+    try:
+        url = str(json.loads(plan.file.read_text("utf-8"))["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        url = ""
+    deployment = _read(plan.file)
+    if deployment is None or not url:
+        raise Fault("deployment-invalid", f"{plan.file} describes no chain that is running")
+    provider = TrioProvider(url)
+    try:
+        await deployment.verify(provider)
+    finally:
+        await provider.aclose()
+    for each in plan.fund:
+        await anvil.fund(url, deployment, each.account, ether=each.ether, tokens=each.tokens)
+    tell({"url": url, "funded": [f"0x{each.account.hex()}" for each in plan.fund]})
 
 
 async def _cancel_at_a_signal(

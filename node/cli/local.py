@@ -32,18 +32,24 @@ def devchain(
     grace: Annotated[
         int, typer.Option(metavar="SECONDS", help="Between a task's deadline and its refund.")
     ] = 3600,
+    running: Annotated[
+        bool,
+        typer.Option("--running", help="Only --fund, on the running chain of --deployment; end."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a local EVM chain (anvil) until Ctrl-C."""
-    if fund and not deploy:
-        raise Fault("input-invalid", "--fund gives test tokens, so it needs --deploy")
+    if running and (deploy or state or not fund):
+        raise Fault("input-invalid", "--running goes with --fund and --deployment alone")
+    if fund and not (deploy or running):
+        raise Fault("input-invalid", "--fund gives test tokens, so it needs --deploy or --running")
     file = deployment.expanduser().absolute()
     if not file.parent.is_dir():
         raise Fault("folder-missing", f"{file.parent}, where --deployment points, is no folder")
     from node.cli.devchain import Plan, funding, run  # noqa: PLC0415
 
     wishes = tuple(funding(each) for each in fund or ())
-    plan = Plan(port, deploy, state, file, wishes, dispute_window, grace)
+    plan = Plan(port, deploy, state, file, wishes, dispute_window, grace, running)
     run(plan, lambda told: show(told, as_json=json))
 
 

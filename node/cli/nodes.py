@@ -81,6 +81,13 @@ def peers(context: typer.Context, json: Json = False) -> None:
     answer(context, "peer_list", json)
 
 
+def introduce(context: typer.Context) -> None:
+    """Print this node as a table that others add to their northbund.toml."""
+    from node.cli.introduction import introduction  # noqa: PLC0415
+
+    typer.echo(introduction(target(context).folder), nl=False)
+
+
 def rpc(
     context: typer.Context,
     method: Annotated[str, typer.Argument(metavar="METHOD")],
@@ -161,6 +168,6 @@ def _asked(*, twice: bool) -> str:
 
 def add_to(app: typer.Typer) -> None:
     """`app` has these commands."""
-    for command in (init, run, status, peers, rpc):
+    for command in (init, introduce, run, status, peers, rpc):
         app.command()(command)
     app.add_typer(config, name="config")

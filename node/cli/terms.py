@@ -86,7 +86,10 @@ def terms_import(
 
 @terms.command("reload")
 def terms_reload(context: typer.Context, json: Json = False) -> None:
-    """Take changed terms of northbund.toml into force for new requests, without a restart."""
+    """Take changed terms of northbund.toml into force for new requests, without a restart.
+
+    Whatever else has changed there is named, and waits for the next start.
+    """
     answer(context, "terms_reload", json)
 
 
@@ -109,7 +112,8 @@ def _policy(context: typer.Context, file: Path | None) -> tuple[Any, Any]:
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Fault("input-invalid", f"{file} cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise Fault("input-invalid", f"{file} cannot be read: {why}") from None
     found = config.parse(text, folder, str(file))
     try:
         return found, own_account(config.load(folder))

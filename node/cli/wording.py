@@ -6,7 +6,7 @@ from typing import Any
 
 _LONGEST_LIST = 12
 _LONGEST_ROWS = 8
-_TIMES = ("at", "deadline", "expires", "last_seen", "until")
+_TIMES = ("at", "deadline", "expires", "last_seen", "until", "valid_until", "bound_until")
 _FIRST_TIME = 10**9
 """Smaller numbers under a time's name are durations."""
 

@@ -236,8 +236,9 @@ def test_the_folder_comes_from_the_option_then_the_environment_then_home(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_fault_is_a_sentence_a_remedy_and_its_exit_code(
-    run: Run, daemon: Daemon, kind: str
+    run: Run, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
+    monkeypatch.setattr(calls, "STARTING_S", 0)
     daemon.result = Fault(kind, "it went wrong", detail=1)
     status, out, err = run("status")
     assert (status, out) == (KINDS[kind].exit_code, "")
@@ -527,3 +528,16 @@ def test_help_and_status_load_nothing_heavy(tmp_path: Path, words: list[str]) ->
         check=False,
     )
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_command_waits_for_a_daemon_that_is_starting(
+    run: Run, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(_: float) -> None:
+        daemon.result = {"name": "bank-a"}
+
+    daemon.result = Fault("daemon-starting", "the chain is being connected")
+    monkeypatch.setattr(calls.time, "sleep", started)
+    status, out, err = run("status")
+    assert (status, "bank-a" in out) == (0, True)
+    assert err == "northbund: the chain is being connected; waiting for it …\n"

@@ -59,11 +59,15 @@ def test_it_deploys_funds_keeps_its_state_and_leaves_no_process(tmp_path: Path) 
         assert told["deployment"] == str(file)
         assert len(ask(told["url"], "eth_getCode", told["registry"], "latest")) > 1000
         assert int(ask(told["url"], "eth_getBalance", ACCOUNT, "latest"), 16) == 3 * 10**18
+        fund = ("--running", "--deployment", told["deployment"], "--fund", f"{ACCOUNT}:2:0")
+        subprocess.run([*COMMAND, *map(str, fund)], check=True, capture_output=True)
+        assert int(ask(told["url"], "eth_getBalance", ACCOUNT, "latest"), 16) == 5 * 10**18
+    assert refused(*fund)[0] == KINDS["chain-unreachable"].exit_code
     with pytest.raises(OSError, match="refused"):
         ask(told["url"], "eth_chainId")
     with devchain(*words) as again:
         assert again["registry"] == told["registry"]
-        assert int(ask(again["url"], "eth_getBalance", ACCOUNT, "latest"), 16) == 3 * 10**18
+        assert int(ask(again["url"], "eth_getBalance", ACCOUNT, "latest"), 16) == 5 * 10**18
 
 
 def refused(*words: object, **environment: str) -> tuple[int, str]:
@@ -100,6 +104,10 @@ def test_a_wrong_funding_is_told(text: str) -> None:
 
 def test_tokens_need_contracts_and_a_file_needs_a_folder(tmp_path: Path) -> None:
     assert refused("--fund", f"{ACCOUNT}:1:1")[0] == KINDS["input-invalid"].exit_code
+    running = ("--running", "--deployment", tmp_path / "file")
+    assert refused(*running)[0] == KINDS["input-invalid"].exit_code
+    funding_it = (*running, "--fund", f"{ACCOUNT}:1:1")
+    assert refused(*funding_it)[0] == KINDS["deployment-invalid"].exit_code
     words = ("--deploy", "--deployment", tmp_path / "none" / "file")
     assert refused(*words)[0] == KINDS["folder-missing"].exit_code
 
