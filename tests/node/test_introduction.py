@@ -30,11 +30,14 @@ def test_another_node_reads_it(tmp_path: Path, listen: str, told: tuple[str, ...
 
 
 def test_what_a_reload_of_terms_leaves_to_the_next_start_is_named() -> None:
-    def configured(text: str):
-        return parse(OWN + text, Path("/node"), "northbund.toml")
+    sample = Path(__file__).parents[2] / "configs" / "bank-b.toml"
 
-    old = configured('[compute]\nname = "c"\n[compute.terms]\noperations = ["committee-member"]\n')
-    new = configured('[compute]\nname = "c"\n')
-    assert changed_beside_terms(old, new) == ()
-    other = configured('[compute]\nname = "d"\n[trust]\nattesters = ["0x' + "11" * 20 + '"]')
-    assert changed_beside_terms(old, other) == ("trust", "compute")
+    def changed(old: str, new: str) -> tuple[str, ...]:
+        texts = sample.read_text("utf-8"), sample.read_text("utf-8").replace(old, new)
+        before, after = (parse(text, Path("/node"), "northbund.toml") for text in texts)
+        assert before != after
+        return changed_beside_terms(before, after)
+
+    assert changed("uses = 5", "uses = 4") == ()
+    assert changed("tcp/4003", "tcp/4005") == ("organisations",)
+    assert changed('name = "Job"', 'name = "Profession"') == ("datasets",)
