@@ -12,6 +12,7 @@ from node import (
     negotiation_records,
     plans,
     session_records,
+    tested_ids,
 )
 from node.grant_records import KeptGrant
 from node.house import House
@@ -157,14 +158,21 @@ def budget(house: House, dataset: str) -> dict[str, Any]:
     """Every reservation on a dataset's rows, and what is left of them; Fault `dataset-unknown`.
 
     `rows` says how many rows have had how many numbers reserved, through any dataset and for
-    any recipient; rows that were never in a session are not counted.
+    any recipient; rows that were never in a session are not counted. `tested` says how many ids
+    each counterparty's operator has tested in the last 30 days against any rows of this node; where
+    `tested_ids_max` is None it follows from how many rows there are.
     """
     terms = house.judging.dataset_terms(dataset)
+    table = terms_table.read(terms, data=True) if terms else None
     spendings = ledger.spendings(house.engine.db, dataset)
-    most = terms_table.read(terms, data=True).numbers_per_row_max if terms else None
     return {
         "dataset": dataset,
-        "numbers_per_row_max": most,
+        "numbers_per_row_max": table.numbers_per_row_max if table else None,
+        "tested_ids_max": table.tested_ids_max if table else None,
+        "tested": [
+            {"operator": each.operator, "ids": each.ids, "sessions": each.sessions}
+            for each in tested_ids.within(house.engine.db, house.engine.clock())
+        ],
         "rows": [
             {"numbers": numbers, "rows": rows}
             for numbers, rows in ledger.totals(house.engine.db, dataset)
