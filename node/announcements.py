@@ -163,13 +163,15 @@ class Announcements:
             return len(gone)
 
     def _of_unbound(self, is_bound: Callable[[bytes, bytes], bool]) -> list[tuple[int, bytes]]:
-        db, gone = self._engine.db, []
+        db, gone = self._engine.db, list[tuple[int, bytes]]()
         for author, owner in db.execute("SELECT DISTINCT author, owner FROM announcements"):
+            if len(gone) >= REMOVED_AT_ONCE:
+                break
             if not is_bound(owner, author):
                 gone += db.execute(
                     "SELECT change, entry FROM announcements WHERE author = ? AND owner = ? "
                     "LIMIT ?",
-                    [author, owner, REMOVED_AT_ONCE],
+                    [author, owner, REMOVED_AT_ONCE - len(gone)],
                 ).fetchall()
         return gone
 

@@ -17,6 +17,7 @@ silent streams, which one peer may open, keep everybody else out for ever.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 from secrets import SystemRandom
 
@@ -35,7 +36,8 @@ from node.errors import Fault
 from node.host import Host
 from node.libp2p_guard import GuardedStream
 from node.log import get_logger
-from node.peer_store import FIRST_HAND, PER_SOURCE
+from node.peer_store import FIRST_HAND, PEERS_LIMIT, PER_SOURCE
+from node.standing import AuthorRate
 from node.streams import StreamBroken, read_delimited, reset, write_delimited
 from protocol.errors import RemoteProtocolError
 from protocol.ids import PeerId
@@ -50,6 +52,8 @@ MESSAGE_LIMIT = 32_768
 ASK_S = 5.0
 LOOK_UP_S = 15.0
 LOOK_UPS_AT_ONCE = 4
+QUESTIONS_PER_SECOND, QUESTIONS_AT_ONCE = 2.0, 60.0
+"""Of one peer: an answer looks at all known peers, and may write what the peer says of itself."""
 FIRST_REFRESH_S = 1.0
 REFRESH_S = 600.0
 
@@ -64,7 +68,9 @@ def distance(one: PeerId, other: PeerId) -> int:
     return _place(one) ^ _place(other)
 
 
+@lru_cache(maxsize=2 * PEERS_LIMIT)
 def _place(peer_id: PeerId) -> int:
+    """Kept: to answer one question the places of all known peers are compared."""
     return int.from_bytes(sha256(peer_bytes(peer_id)).digest(), "big")
 
 
@@ -76,6 +82,7 @@ class Kademlia:
         self._protocol = protocol_of(network)
         self._random = SystemRandom()
         self._looking = trio.CapacityLimiter(LOOK_UPS_AT_ONCE)
+        self._rate = AuthorRate(QUESTIONS_PER_SECOND, QUESTIONS_AT_ONCE)
         host.serve_stream(self._protocol, self._serve)
         host.dialling.find = self.find
 
@@ -95,6 +102,8 @@ class Kademlia:
                 await _Lookup(self._host, self._protocol, target).run()
 
     async def _serve(self, peer_id: PeerId, stream: GuardedStream) -> None:
+        if not self._rate.allows(peer_id, trio.current_time()):
+            raise RemoteProtocolError("looks for peers too often")
         with trio.fail_after(ASK_S):
             asked = _decoded(await read_delimited(stream, MESSAGE_LIMIT))
             if asked.type != Message.FIND_NODE:

@@ -12,7 +12,7 @@ import trio
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from multiaddr import Multiaddr
 
-from node import mdns
+from node import kademlia, mdns
 from node.discovery import Discovery, discover
 from node.errors import Fault
 from node.host import Host, PeerUnreachable, open_host
@@ -140,6 +140,19 @@ async def test_rubbish_and_silence_on_kademlia_cost_a_stream() -> None:
         other.know(asked.peer_id, asked.addresses)
         assert (await question(other, asked, peer(5))).type == Message.FIND_NODE
         assert len(silent) == 20
+
+
+async def test_who_looks_for_peers_without_end_is_not_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kademlia, "QUESTIONS_AT_ONCE", 5.0)
+    monkeypatch.setattr(kademlia, "QUESTIONS_PER_SECOND", 0.0)
+    async with node(1) as asked, node(2, asked, settings=Discovery()) as rude:
+        for _ in range(5):
+            assert (await question(rude, asked, peer(5))).type == Message.FIND_NODE
+        with pytest.raises(StreamBroken), trio.fail_after(5):
+            await question(rude, asked, peer(5))
+        assert next(p.penalty for p in asked.peers() if p.peer_id == rude.peer_id) > 0
 
 
 async def test_a_lookup_that_finds_nothing_says_so() -> None:

@@ -7,7 +7,7 @@ import pytest
 import trio
 from eth_account import Account as Accounts
 
-from node import assets, waiting_room
+from node import announcements, assets, waiting_room
 from node.announcements import Heard, opened
 from node.catalogue import AUTHOR_BURST
 from node.keys import PeerKey
@@ -253,6 +253,22 @@ async def test_clocks_may_be_minutes_apart(nodes, autojump_clock) -> None:
         await c.catalogue.receive("x", data)
         await c.catalogue.sweep()
         assert c.rooms.announcements.of(CDT, author(a)).seq == now + late_s
+
+
+async def test_when_nobody_is_bound_any_more_a_sweep_removes_only_so_many_at_once(
+    nodes, autojump_clock, monkeypatch
+) -> None:
+    """A hundred thousand at once would keep everybody waiting."""
+    monkeypatch.setattr(announcements, "REMOVED_AT_ONCE", 3)
+    a, b, c = nodes["bank-a"], nodes["bank-b"], nodes["fintech-c"]
+    for first, node in ((0, a), (4, b)):
+        for number in range(first, first + 4):
+            said = msgspec.structs.replace(announcement(node), cdt=bytes([number]) * 32)
+            data = signed(node, said)
+            assert c.catalogue.acceptable("x", data)
+            await c.catalogue.receive("x", data)
+    held = c.rooms.announcements
+    assert [await held.sweep(lambda *_: False) for _ in range(4)] == [3, 3, 2, 0]
 
 
 async def test_a_clock_that_went_back_and_a_lost_database_do_not_silence(
