@@ -51,6 +51,18 @@ def data_terms() -> Terms:
     return terms_policy.for_data(terms_table.read(TABLE, data=True), ACCOUNTS, 2000)
 
 
+def test_another_rule_of_ids_and_more_tests_than_the_cap_are_refused_by_name() -> None:
+    table = TABLE | {"tested_ids_max": 5000, "parameters": {"id_rule": {"any_of": ["trimmed"]}}}
+    built = terms_policy.for_data(terms_table.read(table, data=True), ACCOUNTS, 2000)
+    right = FACTS | {terms.PARAMETER + "id_rule": "trimmed", terms.TESTED_IDS: 1000}
+    assert evaluate(built, right).permitted
+    wrong = right | {terms.PARAMETER + "id_rule": "exact", terms.TESTED_IDS: 6000}
+    assert [each.sentence for each in evaluate(built, wrong).failures] == [
+        "ids that a counterparty may test: 6000 was asked, at most 5000 is allowed",
+        "parameter id_rule: exact was asked, only trimmed is allowed",
+    ]
+
+
 def test_what_the_terms_ask_for_is_permitted() -> None:
     decision = evaluate(data_terms(), FACTS)
     assert decision.permitted
