@@ -1,9 +1,11 @@
 """The connections of one worker in one session, each with the party and the purpose it is for.
 
 `Mesh.open` makes every connection that the session's topology names before a byte of data flows:
-it dials those on which this worker sends and accepts those on which it receives. A stranger that
-dials is refused by TLS; a party of the session that asks for a channel that is not its own, or
-for one twice, is refused.
+it dials those on which this worker sends and accepts those on which it receives. Where the
+manifest's address leads to nobody, or to another than its party, it dials once more through its
+daemon (see `transport.dial_through`), for all channels to that party. A stranger that dials is
+refused by TLS; a party of the session that asks for a channel that is not its own, or for one
+twice, is refused.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ from mpc.transport import (
     Identity,
     check_certificate,
     dial,
+    dial_through,
     receive_exactly,
 )
 from mpc.watch import (
@@ -40,6 +43,7 @@ from mpc.watch import (
 _HELLO: Final = struct.Struct("<32s32s")  # session digest, label
 _HANDSHAKE_S: Final = 10.0
 _REFUSED_S: Final = 1.0
+_DIRECT_S: Final = 3.0
 _AT_ONCE: Final = 64
 
 
@@ -73,14 +77,17 @@ class Mesh:
         *,
         within_s: float,
         silence_s: float,
+        entrance: str = "",
     ) -> Self:
         """A mesh with every one of `channels` that concerns `me`; the listener is closed.
 
-        `peers` are all parties but `me`; `session` is the digest that both ends must name.
+        `peers` are all parties but `me`; `session` is the digest that both ends must name;
+        `entrance` is the path of the daemon's Unix socket for tunnels, if there is one.
         SessionError names the parties with which no connection could be made `within_s`.
         """
         mesh = cls(me, Watch(silence_s, {me, *peers}))
-        joining = _Joining(mesh, identity, peers, list(channels), session, monotonic() + within_s)
+        deadline = monotonic() + within_s
+        joining = _Joining(mesh, identity, peers, list(channels), session, deadline, entrance)
         try:
             joining.run(listener)
         except SessionError as error:
@@ -149,6 +156,7 @@ class _Joining:
         channels: list[Channel],
         session: bytes,
         deadline: float,
+        entrance: str,
     ) -> None:
         self._mesh, self._me, self._peers = mesh, mesh.me, peers
         certificates = [peer.certificate for peer in peers.values()]
@@ -156,6 +164,8 @@ class _Joining:
         self._server = identity.context(server=True, peers=certificates)
         self._names = {sha256(peer.certificate).digest(): name for name, peer in peers.items()}
         self._session, self._deadline = session, deadline
+        self._entrance = entrance
+        self._tunnelled: set[str] = set()
         self._dialled = [c for c in channels if c.sender == self._me]
         self._awaited = {c for c in channels if c.receiver == self._me}
         self._claimed: set[Channel] = set()
@@ -203,22 +213,63 @@ class _Joining:
 
     def _dial(self, channel: Channel) -> ssl.SSLSocket:
         peer = self._peers[channel.receiver]
+        tls = self._reach(peer)
+        hello = _HELLO.pack(self._session, channel.label.encode())
+        try:
+            tls.settimeout(self._rest())
+            transport.transmit(tls, peer.name, channel.label, hello)
+            receive_exactly(tls, memoryview(bytearray(len(CONFIRMATION))))
+        except BaseException:
+            tls.close()
+            raise
+        return tls
+
+    def _reach(self, peer: Peer) -> ssl.SSLSocket:
+        """TLS with `peer`, which has shown its certificate, and has been told nothing yet."""
+        if peer.name not in self._tunnelled:
+            try:
+                return self._secured(self._direct(peer), peer)
+            except (OSError, EOFError) as error:
+                if not self._entrance:
+                    raise
+                direct = str(error) or type(error).__name__
+            self._mesh.check()
+            try:
+                tls = self._secured(self._tunnel(peer), peer)
+            except ssl.SSLCertVerificationError:
+                raise
+            except (OSError, EOFError) as error:
+                tunnel = str(error) or type(error).__name__
+                raise ConnectionError(f"{direct}; through its node: {tunnel}") from error
+            self._tunnelled.add(peer.name)
+            return tls
+        return self._secured(self._tunnel(peer), peer)
+
+    def _direct(self, peer: Peer) -> socket.socket:
         refused_until = monotonic() + _REFUSED_S
         while True:
             try:
-                plain = dial(peer.address, self._rest())
-                break
+                rest = self._rest()
+                return dial(peer.address, min(rest, _DIRECT_S) if self._entrance else rest)
             except ConnectionRefusedError:
                 if monotonic() > refused_until:
                     raise
                 self._mesh.check()
                 threading.Event().wait(0.02)
-        tls = self._client.wrap_socket(plain)
-        hello = _HELLO.pack(self._session, channel.label.encode())
+
+    def _tunnel(self, peer: Peer) -> socket.socket:
+        return dial_through(self._entrance, peer.name, self._rest())
+
+    def _secured(self, plain: socket.socket, peer: Peer) -> ssl.SSLSocket:
+        rest = self._rest()
+        plain.settimeout(min(rest, _HANDSHAKE_S) if self._entrance else rest)
+        try:
+            tls = self._client.wrap_socket(plain)
+        except BaseException:
+            plain.close()
+            raise
         try:
             check_certificate(tls, peer.certificate)
-            transport.transmit(tls, peer.name, channel.label, hello)
-            receive_exactly(tls, memoryview(bytearray(len(CONFIRMATION))))
         except BaseException:
             tls.close()
             raise

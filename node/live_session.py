@@ -32,7 +32,7 @@ class LiveSession:
 
     `roles` are those without the draw until there is one. `nonce` is this owner's secret until
     `pledges` holds everybody's. `seed` settles the recipient's split of rows; only the
-    recipient's worker is told of it.
+    recipient's worker is told of it. `entrance` is where its workers ask for tunnels.
     """
 
     proposal: SessionProposal
@@ -50,6 +50,7 @@ class LiveSession:
     seed: int = field(default_factory=lambda: secrets.randbits(53))
     workers: dict[Role, Worker] = field(default_factory=dict)
     seats: tuple[Seat, ...] = ()
+    entrance: str = ""
     roster: Roster | None = None
     row_set: RowSet | None = None
     alignments: dict[Role, Aligned] = field(default_factory=dict)

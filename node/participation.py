@@ -23,6 +23,7 @@ from node.session_asking import Asking
 from node.session_draw import Drawing
 from node.session_signing import Signing, agreed, require_living
 from node.session_workers import SessionWorkers
+from node.tunnels import Tunnels
 from node.workers.messages import Aligned, Failed, Finished, Mask, Progress, Sized
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
@@ -55,7 +56,7 @@ class Participation:
     """This node's part in every session that it takes part in.
 
     `asking` asks other nodes, `tell` lets the other parties know that a session is over,
-    `connected` says whether a peer is connected now.
+    `connected` says whether a peer is connected now, `tunnels` are this node's.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class Participation:
         asking: Asking,
         tell: Tell,
         connected: Callable[[str], bool],
+        tunnels: Tunnels,
     ) -> None:
         self._house = house
         self._nursery = nursery
         self._tell = tell
-        self._workers = SessionWorkers(house, self.abort, connected)
+        self._workers = SessionWorkers(house, self.abort, connected, tunnels)
         self.drawing = Drawing(house, asking, self._has_room)
         self.signing = Signing(house, self._workers)
         self.live: dict[SessionId, LiveSession] = {}

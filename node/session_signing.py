@@ -99,7 +99,8 @@ class Signing:
             session_records.move(tx, live.session, SessionEvent.SIGN_ROSTER, roster=signed.part)
         for role, job in jobs.items():
             me = f"{self._house.directory.own.name}/{role}"
-            await self._workers.say(live, role, Proceed(roster=signed.part, me=me, job=job))
+            proceed = Proceed(roster=signed.part, me=me, job=job, entrance=live.entrance)
+            await self._workers.say(live, role, proceed)
 
     async def run(self, live: LiveSession, signed: ManifestSigned) -> None:
         """The row set, with everybody's signature: shares may flow."""

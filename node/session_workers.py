@@ -21,6 +21,7 @@ from node.live_edges import edge_ended
 from node.live_session import LiveSession
 from node.log import get_logger
 from node.session_jobs import session_folder
+from node.tunnels import Tunnels
 from node.workers.messages import (
     FROM_WORKER,
     REPORT_LIMIT_BYTES,
@@ -76,8 +77,11 @@ class SessionWorkers:
     `abort` ends a session, `connected` says whether a peer is connected now.
     """
 
-    def __init__(self, house: House, abort: Abort, connected: Callable[[str], bool]) -> None:
+    def __init__(
+        self, house: House, abort: Abort, connected: Callable[[str], bool], tunnels: Tunnels
+    ) -> None:
         self._house = house
+        self._tunnels = tunnels
         self._abort = abort
         self._connected = connected
 
@@ -93,11 +97,13 @@ class SessionWorkers:
         """
         try:
             async with AsyncExitStack() as stack:
+                folder = session_folder(self._house.folder, live.session)
+                entrance = stack.enter_context(self._tunnels.opened(live, folder))
                 for role in live.roles:
                     await self._start(live, role, stack)
                 task_status.started()
-                listen = [(self._listen, (live, role, heard)) for role in live.workers]
-                await self._guarded(live, listen)
+                tasks: list[Work] = [(self._listen, (live, role, heard)) for role in live.workers]
+                await self._guarded(live, [(self._tunnels.serve, (live, entrance)), *tasks])
         except (Fault, OSError, WorkerGoneError, RemoteProtocolError) as error:
             self._close(live, f"the worker processes of {self._name} did not start: {error}")
             raise

@@ -19,6 +19,7 @@ from node.participation import Participation
 from node.session_asking import Asking, part_of
 from node.settlement import Settlement
 from node.standing import AuthorRate
+from node.tunnels import Tunnels
 from protocol import codec
 from protocol.codec import Wire
 from protocol.errors import RemoteProtocolError
@@ -58,7 +59,10 @@ class Sessions:
         self._host = host
         self._nursery = nursery
         asking = Asking(house, host)
-        self.participation = Participation(house, nursery, asking, self._tell, self._connected)
+        tunnels = Tunnels(host, house.directory, house.config.listen, nursery)
+        self.participation = Participation(
+            house, nursery, asking, self._tell, self._connected, tunnels
+        )
         self.coordination = Coordination(house, asking, self.participation)
         self.settlement = Settlement(house, host)
         self._noes = AuthorRate(NOES_PER_SECOND, NOES_AT_ONCE)

@@ -32,6 +32,7 @@ NEGOTIATION_PROTOCOL = "/northbund/negotiation/1"
 ATTESTATION_PROTOCOL = "/northbund/attestation/1"
 SESSION_PROTOCOL = "/northbund/session/1"
 REVOCATION_PROTOCOL = "/northbund/revocation/1"
+TUNNEL_PROTOCOL = "/northbund/tunnel/1"
 
 MAX_CHECKED = 24
 Checked = Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_CHECKED)]
@@ -354,6 +355,13 @@ class UsageSignature(Wire, frozen=True, tag="usage-signature"):
     session: Bytes32
     account: Bytes20
     signature: SmallBytes
+
+
+class TunnelRequest(Wire, frozen=True, tag="tunnel-request"):
+    """What follows on this stream is for the worker of `party` in that session, and from it."""
+
+    session: Bytes32
+    party: Text
 
 
 class Acknowledged(Wire, frozen=True, tag="acknowledged"):

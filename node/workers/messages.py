@@ -89,11 +89,15 @@ class RecipientJob(Wire, frozen=True, tag="recipient-job"):
 
 
 class Proceed(Wire, frozen=True, tag="proceed"):
-    """The roster that all nodes have signed (its canonical bytes), and this worker's part in it."""
+    """The roster that all nodes have signed (its canonical bytes), and this worker's part in it.
+
+    `entrance` is the path of the daemon's Unix socket for tunnels; empty if there is none.
+    """
 
     roster: bytes
     me: Text
     job: ContributorJob | MemberJob | RecipientJob
+    entrance: Annotated[str, msgspec.Meta(max_length=4096)] = ""
 
 
 class BroughtIds(Wire, frozen=True, tag="brought-ids"):

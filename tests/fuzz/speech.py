@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[type[Wire], ...]] = {
     messages.ATTESTATION_PROTOCOL: (messages.AttestationRequest,),
     messages.SESSION_PROTOCOL: sessions.REQUESTS,
     messages.REVOCATION_PROTOCOL: (messages.Revocation, envelope.Signed),
+    messages.TUNNEL_PROTOCOL: (messages.TunnelRequest,),
     RECONCILE_PROTOCOL: reconcile_service.KINDS,
     BITSWAP_PROTOCOL: (),
 }

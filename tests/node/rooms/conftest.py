@@ -82,6 +82,9 @@ class MemoryHost:
     def serve(self, protocol: str, handler: Handler, **_: object) -> None:
         self.served[protocol] = handler
 
+    def serve_stream(self, protocol: str, handler: Callable[..., Awaitable[None]]) -> None:
+        """Nobody opens streams here."""
+
     def on_gossip(
         self, check: Callable[..., bool], receive: Callable[..., Awaitable[None]]
     ) -> None:

@@ -44,7 +44,10 @@ PARAMETERS = Parameters(
 
 @dataclass(frozen=True)
 class Plan:
-    """What a session is run with; `modules` replaces the entry module of some parties."""
+    """What a session is run with; `modules` replaces the entry module of some parties.
+
+    `announce` is the host in the roster, `peers` the peer id of an organisation that has one.
+    """
 
     datasets: Mapping[str, DatasetSpec]
     folder: Path
@@ -59,6 +62,8 @@ class Plan:
     alignment_deadline_s: int = 30
     size_cap: int = 100_000
     seed: int = 1
+    announce: str = "127.0.0.1"
+    peers: Mapping[str, str] = field(default_factory=dict)
 
     def replaced(self, **changes: object) -> "Plan":
         return replace(self, **changes)
@@ -74,6 +79,7 @@ class RunningSession:
         self.ended: dict[str, float] = {}
         self.keys = {party: SigningKey.generate() for party in plan.parties}
         self.roster: Roster | None = None
+        self.entrances: dict[str, str] = {}
         self.arrived = trio.Event()
         self.on_report: Callable[[str, Wire], None] = lambda _party, _report: None
         self.counts: Callable[[str], bool] = lambda _party: True
@@ -116,10 +122,10 @@ class RunningSession:
                 role=party.split("/")[1],
                 organisation=party.split("/")[0],
                 account=place.to_bytes(20, "big"),
-                peer_id=f"peer{place + 1}x",
+                peer_id=self.plan.peers.get(party.split("/")[0], f"peer{place + 1}x"),
                 certificate=ready[party].certificate,
                 session_key=ready[party].session_key,
-                address=f"127.0.0.1:{ready[party].port}",
+                address=f"{self.plan.announce}:{ready[party].port}",
             )
             for place, party in enumerate(self.plan.parties)
         )
@@ -154,7 +160,9 @@ class RunningSession:
     async def proceed(self) -> None:
         data = self.agreed(self.roster)
         for party, worker in self.workers.items():
-            await worker.send(m.Proceed(roster=data, me=party, job=self._job(party)))
+            entrance = self.entrances.get(party.split("/")[0], "")
+            job = self._job(party)
+            await worker.send(m.Proceed(roster=data, me=party, job=job, entrance=entrance))
 
     def _job(self, party: str):
         organisation, role = party.split("/")
