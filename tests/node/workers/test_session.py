@@ -115,3 +115,20 @@ async def test_real_applicants_are_scored_better_together(harness, tmp_path):
     assert recipient.rows > 3_000
     assert recipient.auc > 0.72
     assert recipient.losses[0] > np.mean(recipient.losses[-20:])
+
+
+async def test_five_who_align_find_the_same_rows(harness, small):
+    """Lists of two hops alone would not show that a third and a fourth are passed on."""
+    more = ("bank-c", "bank-d")
+    datasets = {**small.datasets, "bank-c": small.datasets["bank-a"]}
+    datasets["bank-d"] = small.datasets["bank-b"]
+    parties = (*harness.contributors, *(f"{name}/contributor" for name in more))
+    parties += (*harness.members, harness.recipient)
+    session = await harness.finished(small.replaced(datasets=datasets, parties=parties))
+    assert session.summary(harness.recipient).rows == 240
+    aligned = [session.of(party, m.Aligned)[0] for party in parties if "member" not in party]
+    assert len({each.rows_hash for each in aligned}) == 1
+    brought = session.of("bank-d/contributor", m.Sized)[0].brought
+    assert {each.party: each.ids for each in brought} == {
+        party: 280 for party in parties if "member" not in party
+    }
