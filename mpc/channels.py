@@ -94,7 +94,7 @@ class Inbound:
             yield
         except RemoteProtocolError as error:
             cause = SessionError(f"{link.peer} broke the protocol: {error}", (link.peer,))
-            self._watch.fail(cause)
+            self._watch.fail(cause)  # even of a spare party: it is there, and it cheats
             raise cause from error
         except (OSError, EOFError, ValueError) as error:
             raise self._watch.explain(link.peer, error) from error

@@ -72,14 +72,17 @@ class SumsOpened(Wire, frozen=True, tag="check-sums"):
 
 
 class Board(Wire, frozen=True, tag="check-board"):
-    """All commitments of one check: of the contributors and of the members, in their orders."""
+    """All commitments of one check: of the contributors and of the members, in their orders.
+
+    None stands for a member without which the session goes on.
+    """
 
     contributors: tuple[Signed, ...]
-    members: tuple[Signed, ...]
+    members: tuple[Signed | None, ...]
 
 
 class Reveals(Wire, frozen=True, tag="check-reveals"):
-    """All members' reveals in their order."""
+    """The reveals of the members that are on the board, in their order."""
 
     members: tuple[Signed, ...]
 
@@ -126,8 +129,11 @@ class Table:
         if count != wanted:
             raise SaidWrongError(party, f"committed to {count} streams instead of {wanted}")
 
-    def read(self, board: Board) -> "Said":
-        """Everything on the board, checked. SaidWrongError names whose entry is wrong."""
+    def read(self, board: Board, absent: frozenset[str] = frozenset()) -> "Said":
+        """Everything on the board, checked. SaidWrongError names whose entry is wrong.
+
+        `absent` are the members that the reader itself has lost; none else may be left out.
+        """
         if (len(board.contributors), len(board.members)) != (
             len(self.contributors),
             len(self.members),
@@ -135,11 +141,14 @@ class Table:
             raise SaidWrongError("the recipient", "left somebody out of the board of a check")
         owners = zip(self.contributors, board.contributors, strict=True)
         members = zip(self.members, board.members, strict=True)
+        nonces = {name: self.nonce(name, said) for name, said in members if said is not None}
+        if not set(self.members) - absent <= set(nonces):
+            raise SaidWrongError("the recipient", "left somebody out of the board of a check")
         return Said(
             self,
             digest(board),
             {name: self.streams(name, said).streams for name, said in owners},
-            {name: self.nonce(name, said) for name, said in members},
+            nonces,
         )
 
 
@@ -156,9 +165,10 @@ class Said:
         """contributor -> the members that say they were sent other bytes than it committed to."""
         found: dict[str, list[str]] = {}
         for place, owner in enumerate(self.streams):
-            for member, said in enumerate(self.nonces.values()):
-                if said.received[place] != self.streams[owner][member]:
-                    found.setdefault(owner, []).append(list(self.nonces)[member])
+            for member, committed in zip(self.table.members, self.streams[owner], strict=True):
+                said = self.nonces.get(member)
+                if said is not None and said.received[place] != committed:
+                    found.setdefault(owner, []).append(member)
         return found
 
     def revealed(self, party: str, said: Signed) -> bytes:
@@ -172,9 +182,9 @@ class Said:
 
     def challenge(self, reveals: Reveals) -> bytes:
         """The 32 bytes that settle the weights. SaidWrongError names whose reveal is wrong."""
-        if len(reveals.members) != len(self.table.members):
+        if len(reveals.members) != len(self.nonces):
             raise SaidWrongError("the recipient", "left somebody out of the reveals of a check")
-        pairs = zip(self.table.members, reveals.members, strict=True)
+        pairs = zip(self.nonces, reveals.members, strict=True)
         nonces = b"".join(self.revealed(name, said) for name, said in pairs)
         return sha256(_CHALLENGE + self.board + nonces).digest()
 
@@ -196,7 +206,7 @@ class Witness:
         body = NonceCommitted(stretch=self.table.stretch, nonce=nonce, received=self.received)
         return seal(body, self.key)
 
-    def reveal(self, board: Board) -> Signed:
+    def reveal(self, board: Board, absent: frozenset[str] = frozenset()) -> Signed:
         """The nonce, for this board and no other one ever.
 
         SaidWrongError if an entry is wrong, this member's is missing, or a stream that it has is
@@ -204,7 +214,7 @@ class Witness:
         """
         if self._said is not None:
             raise LocalProtocolError("a nonce is revealed once")
-        said = self.table.read(board)
+        said = self.table.read(board, absent)
         if board.members[list(self.table.members).index(self.me)] != self.committed():
             raise SaidWrongError("the recipient", f"put other words on the board than {self.me}'s")
         for owner, others in said.complaints().items():

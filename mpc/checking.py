@@ -8,7 +8,8 @@ buffers anyhow until the next round; so a round can still be checked when its op
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import TypeVar
+from time import monotonic, sleep
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -28,12 +29,15 @@ from mpc.check_board import (
 from mpc.field import Elements
 from mpc.setting import PATIENCE_S, Setting, broke
 from mpc.sharing_check import combine, extended, fresh_masks, repeats
+from mpc.transport import Frame
 from mpc.watch import SessionError
 from protocol.codec import MAX_MESSAGE_BYTES, Wire, decode
 from protocol.envelope import seal
 from protocol.errors import RemoteProtocolError
 
 W = TypeVar("W", bound=Wire)
+
+_GLANCE_S: Final = 0.02
 
 
 class Prover:
@@ -42,7 +46,7 @@ class Prover:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         mesh = setting.mesh
-        self._masks = [mesh.to(member, topology.SHARES) for member in setting.members]
+        self._masks = {member: mesh.to(member, topology.SHARES) for member in setting.members}
         self._proofs = mesh.to(setting.recipient, topology.PROOFS)
         self._board = mesh.of(setting.recipient, topology.ORDERS)
         self._number = self._segment = 0
@@ -87,16 +91,20 @@ class Prover:
             self._hash(self._unhashed)
         masks = fresh_masks(setting.field, setting.threshold)
         all_masks = extended(setting.field, masks, len(setting.members))
-        for hashed, channel, mask in zip(self._hashes, self._masks, all_masks, strict=True):
+        for hashed, (member, channel), mask in zip(
+            self._hashes, self._masks.items(), all_masks, strict=True
+        ):
             hashed.update(mask.data)
-            channel.send(mask.tobytes(), setting.deadline_s)
+            frame = Frame(mask.nbytes)
+            frame.payload[:] = mask.data.cast("B")
+            setting.deliver(member, channel, frame.whole)
         streams = tuple(hashed.digest() for hashed in self._hashes)
         commitment = seal(StreamsCommitted(stretch=table.stretch, streams=streams), setting.key)
         self._proofs.send(sent(commitment), setting.deadline_s)
         board = relayed(setting, self._board, Board)
         reveals = relayed(setting, self._board, Reveals)
         try:
-            challenge = table.read(board).challenge(reveals)
+            challenge = table.read(board, absent(setting, board)).challenge(reveals)
         except SaidWrongError as error:
             raise _passed_on(setting, error) from error
         if commitment not in board.contributors:
@@ -148,7 +156,8 @@ class Witnessing:
         said = Witness(table, setting.mesh.me, setting.key, received)
         self._say(sent(said.committed()))
         try:
-            self._say(sent(said.reveal(relayed(setting, self._board, Board))))
+            board = relayed(setting, self._board, Board)
+            self._say(sent(said.reveal(board, absent(setting, board))))
             challenge = said.challenge(relayed(setting, self._board, Reveals))
         except SaidWrongError as error:
             raise _passed_on(setting, error) from error
@@ -203,6 +212,19 @@ class Witnessing:
             raise broke(setting.recipient, "it asks to be shown a stream without a reason")
         parts = self._keys[place : place + 1] or [c[place].tobytes() for c in self._chunks]
         self._say(b"".join([*parts, masks[place].tobytes()]))
+
+
+def absent(setting: Setting, board: Board) -> frozenset[str]:
+    """The members that this worker has lost too, of those that the board leaves out.
+
+    Its own eyes count: else a recipient could show every member a board without the others.
+    """
+    seats = zip(setting.members, board.members, strict=False)
+    missing = [member for member, said in seats if said is None]
+    until = monotonic() + 2 * PATIENCE_S
+    while not all(map(setting.has_lost, missing)) and monotonic() < until:
+        sleep(_GLANCE_S)
+    return frozenset(filter(setting.has_lost, missing))
 
 
 def relayed(setting: Setting, channel: Inbound, kind: type[W]) -> W:

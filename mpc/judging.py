@@ -3,6 +3,7 @@
 What it may conclude, and from what, is told in `mpc.sharing_check`.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,7 +28,7 @@ from mpc.field import Elements
 from mpc.setting import PATIENCE_S, Setting, broke
 from mpc.shares import KEY_BYTES, KeyStream
 from mpc.sharing_check import combine, first_difference, repeats
-from mpc.watch import SessionError
+from mpc.watch import SessionError, SpareLostError
 from protocol.codec import MAX_MESSAGE_BYTES, Wire
 from protocol.envelope import Signed
 from protocol.errors import RemoteProtocolError
@@ -58,20 +59,28 @@ class Judge:
         try:
             board = Board(
                 contributors=tuple(map(self._next, setting.contributors)),
-                members=tuple(map(self._next, setting.members)),
+                members=tuple(map(self._present, setting.members)),
             )
-            said = table.read(board)
+            said = table.read(board, frozenset(filter(setting.has_lost, setting.members)))
             self._settle_complaints(number, said, setting.threshold)
-            self._tell(self._to_members.values(), board)
-            reveals = Reveals(members=tuple(map(self._next, setting.members)))
+            members = [self._to_members[name] for name in said.nonces]
+            self._tell(members, board)
+            reveals = Reveals(members=tuple(map(self._next, said.nonces)))
             challenge = said.challenge(reveals)
             self._tell(self._to_owners, board, reveals)
-            self._tell(self._to_members.values(), reveals)
+            self._tell(members, reveals)
             self._compare(_Case(setting, said, challenge, segment, elements))
         except SaidWrongError as error:
             what = _UNSOUND.format(number=number, what=error)
             raise SessionError(what, (error.party,)) from error
-        self._tell(self._to_members.values(), Settled())
+        self._tell(members, Settled())
+
+    def _present(self, member: str) -> Signed | None:
+        """What `member` says first, or None if the session goes on without it."""
+        if not self._setting.has_lost(member):
+            with contextlib.suppress(SpareLostError):
+                return self._next(member)
+        return None
 
     def _next(self, party: str) -> Signed:
         setting = self._setting
@@ -102,26 +111,24 @@ class Judge:
     def _compare(self, case: "_Case") -> None:
         setting, challenge = self._setting, case.challenge
         field, k = setting.field, repeats(setting.field)
-        said = {party: self._next(party) for party in self._proofs}
-        claimed, answered = (
-            [
-                read_sums(said[party], party, key, challenge, field, (count, k))
-                for party, key in parties.items()
-            ]
-            for parties, count in (
-                (setting.contributors, len(setting.members)),
-                (setting.members, len(setting.contributors)),
-            )
-        )
-        for place, owner in enumerate(setting.contributors):
-            answers = [sums[place] for sums in answered]
-            member = first_difference(field, setting.threshold, claimed[place], answers)
+        said = {party: self._next(party) for party in (*setting.contributors, *case.said.nonces)}
+
+        def read(party: str, key: bytes, count: int) -> list[Elements]:
+            return read_sums(said[party], party, key, challenge, field, (count, k))
+
+        members, owners = setting.members, setting.contributors
+        answered = {name: read(name, members[name], len(owners)) for name in case.said.nonces}
+        for place, (owner, key) in enumerate(owners.items()):
+            claimed = read(owner, key, len(members))
+            answers = [answered[name][place] if name in answered else None for name in members]
+            member = first_difference(field, setting.threshold, claimed, answers)
             if member == -1:
                 raise SaidWrongError(
                     owner, f"dealt shares of no polynomial of degree {setting.threshold}"
                 )
             if member is not None:
-                self._settle(case, place, member, said[owner], answers[member])
+                name = list(members)[member]
+                self._settle(case, place, member, said[owner], answered[name][place])
 
     def _settle(
         self, case: "_Case", place: int, member: int, claimed: Signed, answer: Elements

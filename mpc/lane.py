@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from mpc import rounds, topology
-from mpc.channels import Inbound, Outbound
+from mpc.channels import Inbound
 from mpc.checking import Prover, Witnessing
 from mpc.field import Elements, PrimeField
 from mpc.rounds import Admitted
@@ -35,10 +35,10 @@ class ShareSender:
         mesh, shares = setting.mesh, topology.SHARES
         keyed = setting.committee.keyed
         self._setting = setting
-        self._keyed = [mesh.to(member, shares) for member in keyed]
-        self._channels = [
-            mesh.to(member, shares) for member in setting.members if member not in keyed
-        ]
+        self._keyed = {member: mesh.to(member, shares) for member in keyed}
+        self._channels = {
+            member: mesh.to(member, shares) for member in setting.members if member not in keyed
+        }
         self._frames = [Frame(setting.chunk_bytes) for _ in self._channels]
         self._prover = Prover(setting)
 
@@ -55,8 +55,8 @@ class ShareSender:
             offset = rounds.write_stream_head(frame.payload, header, elements)
         keys = [fresh_key() for _ in self._keyed]
         streams = [KeyStream(key) for key in keys]
-        for channel, key in zip(self._keyed, keys, strict=True):
-            self._send_key(channel, header, elements, key)
+        for member, key in zip(self._keyed, keys, strict=True):
+            self._send_key(member, header, elements, key)
         self._prover.begin(admitted.header.number, keys)
         for place, chunk in enumerate(chunks):
             drawn = [stream.elements(setting.field, chunk.size) for stream in streams]
@@ -78,15 +78,15 @@ class ShareSender:
         ]
         split(field, chunk, drawn, outputs)
         size = offset + chunk.size * field.word_bytes
-        for channel, frame in zip(self._channels, self._frames, strict=True):
-            channel.send_frame(frame.prefix(size), self._setting.deadline_s)
+        for (member, channel), frame in zip(self._channels.items(), self._frames, strict=True):
+            self._setting.deliver(member, channel, frame.prefix(size))
         return outputs
 
-    def _send_key(self, channel: Outbound, header: bytes, elements: int, key: bytes) -> None:
+    def _send_key(self, member: str, header: bytes, elements: int, key: bytes) -> None:
         frame = Frame(_KEY_ROOM)
         offset = rounds.write_stream_head(frame.payload, header, elements)
         frame.payload[offset : offset + KEY_BYTES] = key
-        channel.send_frame(frame.prefix(offset + KEY_BYTES), self._setting.deadline_s)
+        self._setting.deliver(member, self._keyed[member], frame.prefix(offset + KEY_BYTES))
 
 
 def adding(field: PrimeField) -> Adding:

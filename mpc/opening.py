@@ -1,6 +1,7 @@
 """The recipient's end of the rounds: it orders them, asks all members, and opens what fits."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from mpc.judging import Judge
 from mpc.rounds import NO_ROWS, Gradient, Rows
 from mpc.setting import PATIENCE_S, Setting, broke
 from mpc.shares import InconsistentError, open_shares
-from mpc.watch import SessionError
+from mpc.watch import SessionError, SpareLostError
 from protocol.envelope import seal
 from protocol.manifest import RoundHeader, Stage
 
@@ -28,6 +29,7 @@ class Opener:
         self._headers = {member: mesh.to(member, topology.HEADERS) for member in setting.members}
         self._answers = [mesh.of(member, topology.SUMS) for member in setting.members]
         self._buffers = [memoryview(bytearray(setting.chunk_bytes)) for _ in setting.members]
+        self._present = dict(enumerate(zip(self._answers, self._buffers, strict=True), start=1))
         self._judge = Judge(setting)
         self._failed: InconsistentError | None = None
         self._suspects: set[str] = set()
@@ -69,10 +71,12 @@ class Opener:
             self._check_afterwards(stage, elements)
 
     def _open_chunk(self, count: int) -> NDArray[np.float64]:
-        answers = [
-            self._answer(inbound, buffer, count)
-            for inbound, buffer in zip(self._answers, self._buffers, strict=True)
-        ]
+        answers = {}
+        for point, (inbound, buffer) in list(self._present.items()):
+            try:
+                answers[point] = self._answer(inbound, buffer, count)
+            except SpareLostError:
+                del self._present[point]
         return self._grid.reals(self._combine(answers))
 
     def _check_afterwards(self, stage: Stage, elements: int) -> None:
@@ -87,7 +91,7 @@ class Opener:
     def _conclude(self, *, checked: bool) -> None:
         """What follows from answers that did not fit, once the contributors' sharings did."""
         if self._failed is not None:
-            members = self._setting.committee.members
+            members = self._setting.committee.named(self._present)
             reason = f"round {self.number}: {self._failed}"
             if checked:
                 reason += "; the contributors' sharings are sound, so it is a member"
@@ -125,8 +129,11 @@ class Opener:
         return dict.fromkeys(self._headers, header) | dict.fromkeys(self._orders, order)
 
     def _send_orders(self, orders: Mapping[str, bytes]) -> None:
+        setting = self._setting
         for name, channel in (*self._headers.items(), *self._orders.items()):
-            channel.send(orders[name], self._setting.deadline_s)
+            if not setting.has_lost(name):
+                with contextlib.suppress(SpareLostError):
+                    channel.send(orders[name], setting.deadline_s)
 
     def _answer(self, inbound: Inbound, buffer: memoryview, count: int) -> Elements:
         prefix, field = rounds.ANSWER_PREFIX, self._grid.field
@@ -139,15 +146,15 @@ class Opener:
             raise broke(inbound.peer, "a sum of another round, or outside the field")
         return elements
 
-    def _combine(self, answers: Sequence[Elements]) -> Elements:
+    def _combine(self, answers: Mapping[int, Elements]) -> Elements:
         """The sum of a chunk, or zeros in place of one that the round ends by."""
         committee = self._setting.committee
         try:
             value, wrong = open_shares(
-                self._grid.field, committee.points, answers, committee.threshold
+                self._grid.field, tuple(answers), list(answers.values()), committee.threshold
             )
         except InconsistentError as error:
             self._failed = self._failed or error
-            return np.zeros_like(answers[0])
+            return np.zeros_like(next(iter(answers.values())))
         self._suspects |= set(committee.named(wrong)) - self.corrected
         return value

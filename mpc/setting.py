@@ -1,5 +1,6 @@
 """What every party knows of the rounds of its session, and when their sharings are checked."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -7,11 +8,12 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from mpc import rounds
+from mpc.channels import Outbound
 from mpc.check_board import Stretch, Table
 from mpc.committee import Committee
 from mpc.field import PrimeField
 from mpc.mesh import Mesh
-from mpc.watch import SessionError
+from mpc.watch import SessionError, SpareLostError
 from protocol.manifest import Stage
 
 PATIENCE_S: Final = 1.0
@@ -29,7 +31,8 @@ class Setting:
     `key` is this worker's own; `contributors` and `members` map names, in the roster's order, to
     the keys that vouch for them. Sharings are checked in every round of more than one chunk or to
     evaluate, in the first round and then in every `check_every`th; in none if that is 0, which is
-    for measuring what a round costs without.
+    for measuring what a round costs without. The session goes on while `answers_needed` members are
+    left, at least t+1.
     """
 
     mesh: Mesh
@@ -45,11 +48,26 @@ class Setting:
     attempt: int
     check_every: int
     deadline_s: float
+    answers_needed: int
 
     @property
     def committee(self) -> Committee:
         """The members at their points."""
         return Committee(tuple(self.members), self.threshold)
+
+    def begin(self) -> None:
+        """From now on a member may be lost, as long as enough of them are left."""
+        self.mesh.watch.spare(self.members, self.answers_needed)
+
+    def has_lost(self, member: str) -> bool:
+        """Whether the session goes on without `member`."""
+        return self.mesh.watch.has_lost(member)
+
+    def deliver(self, member: str, channel: Outbound, frame: memoryview) -> None:
+        """Send a whole frame, unless the session goes on without `member`."""
+        if not self.has_lost(member):
+            with contextlib.suppress(SpareLostError):
+                channel.send_frame(frame, self.deadline_s)
 
     @property
     def keyed(self) -> bool:

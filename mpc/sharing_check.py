@@ -132,16 +132,19 @@ def fresh_masks(field: PrimeField, threshold: int) -> list[Elements]:
 
 
 def first_difference(
-    field: PrimeField, threshold: int, claimed: Sequence[Elements], answered: Sequence[Elements]
+    field: PrimeField,
+    threshold: int,
+    claimed: Sequence[Elements],
+    answered: Sequence[Elements | None],
 ) -> int | None:
     """The place of the first member whose sums are not those that the contributor claims for it.
 
-    -1 if the contributor's own claims for all members are of no polynomial of degree t; None if
-    everything fits.
+    None stands for a member that does not answer. -1 if the contributor's own claims for all
+    members are of no polynomial of degree t; None if everything fits.
     """
     if not consistent(field, tuple(range(1, len(claimed) + 1)), claimed, threshold):
         return -1
     for place, (one, other) in enumerate(zip(claimed, answered, strict=True)):
-        if not np.array_equal(one, other):
+        if other is not None and not np.array_equal(one, other):
             return place
     return None

@@ -62,6 +62,10 @@ class PeerLostError(SessionError):
     """A party's connection ended in the middle of the session."""
 
 
+class SpareLostError(SessionError):
+    """A party is gone without which the session goes on; who catches this leaves it out."""
+
+
 class PeerSilentError(SessionError):
     """A party let its deadline pass."""
 
@@ -109,6 +113,9 @@ class Watch:
         self._controls: dict[str, _Control] = {}
         self._links: list[Link] = []
         self._left: set[str] = set()
+        self._spares: frozenset[str] = frozenset()
+        self._enough = 0
+        self._lost: set[str] = set()
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
         self._cause: SessionError | None = None
@@ -147,6 +154,32 @@ class Watch:
         for link in links:
             link.cut()
 
+    def spare(self, parties: Iterable[str], enough: int) -> None:
+        """From now on the loss of one of `parties` ends nothing while `enough` are left of them."""
+        with self._lock:
+            self._spares, self._enough = frozenset(parties), enough
+
+    def has_lost(self, peer: str) -> bool:
+        """Whether `peer` is gone and the session goes on without it."""
+        return peer in self._lost
+
+    def lose(self, peer: str, cause: SessionError) -> None:
+        """`peer` is gone: the session ends for this cause, unless it can do without."""
+        with self._lock:
+            if peer in self._lost:
+                return
+            spared = self._can_spare(peer)
+            if spared:
+                self._lost.add(peer)
+            links = [link for link in self._links if spared and link.peer == peer]
+        for link in links:
+            link.cut()
+        if not spared:
+            self.fail(cause)
+
+    def _can_spare(self, peer: str) -> bool:
+        return peer in self._spares and len(self._spares - self._lost) > self._enough
+
     @property
     def cause(self) -> SessionError | None:
         """Why the session ended, if it did."""
@@ -167,8 +200,14 @@ class Watch:
         """The cause behind a data connection to `peer` that broke; it ends the session.
 
         The connection may have broken because a third party is gone: its notice is awaited for
-        a moment before `peer` itself is named.
+        a moment before `peer` itself is named. SpareLostError, and nothing ended, if the session
+        can do without `peer`.
         """
+        if self.has_lost(peer) or self._can_spare(peer):
+            detail = str(error) or type(error).__name__
+            self.lose(peer, PeerLostError(f"the connection to {peer} ended: {detail}", (peer,)))
+            if self._cause is None:
+                return SpareLostError(f"{peer} is gone", (peer,))
         self._caused.wait(EXPLANATION_S)
         if self._cause is None:
             detail = str(error) or type(error).__name__
@@ -219,12 +258,12 @@ class Watch:
             return
         except RemoteProtocolError as error:
             reason = f"{control.peer} broke the protocol: {error}"
-            self.fail(SessionError(reason, (control.peer,)))
+            self.lose(control.peer, SessionError(reason, (control.peer,)))
         except OSError:
             pass  # reset: the same as an end
         self._close(control)
         if control.peer not in self._left:
-            self.fail(PeerLostError(f"{control.peer} is gone", (control.peer,)))
+            self.lose(control.peer, PeerLostError(f"{control.peer} is gone", (control.peer,)))
 
     def _take_notices(self, control: _Control) -> None:
         while len(control.buffer) >= LENGTH.size:
@@ -240,7 +279,7 @@ class Watch:
                 continue
             self._left.add(control.peer)
             self._close(control)
-            if isinstance(notice, Abort):
+            if isinstance(notice, Abort) and control.peer not in self._lost:
                 self.fail(self._told(control.peer, notice))
             return
 
@@ -273,11 +312,11 @@ class Watch:
         for control in list(self._controls.values()):
             if not control.closed and now - control.heard > self._silence_s:
                 silent = f"{control.peer} has been silent for {self._silence_s:g} s"
-                self.fail(PeerSilentError(silent, (control.peer,)))
+                self.lose(control.peer, PeerSilentError(silent, (control.peer,)))
         for link in list(self._links):
             if now > link.deadline:
                 late = f"{link.peer} let the deadline for {link.awaited or link.label} pass"
-                self.fail(PeerSilentError(late, (link.peer,)))
+                self.lose(link.peer, PeerSilentError(late, (link.peer,)))
 
 
 def _frame(notice: Wire) -> bytes:

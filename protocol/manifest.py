@@ -52,7 +52,11 @@ class Parameters(Wire, frozen=True, tag="shared-features"):
     cohort. `clip` bounds each entry of Z_i, `gradient_clip` the Euclidean norm of each row's
     gradient. `learning_rate` is the owner's. `holdout` is the share of rows that are never
     trained on and are opened once, with the final W. `id_rule` is how all parties spell the ids
-    that are matched: with two rules, rows would silently not meet.
+    that are matched: with two rules, rows would silently not meet. The contributors' sharings are
+    checked in the first and then in every `check_every`th round of training, in every opening of
+    more than one chunk, and for the rows held out. With fewer than t+2 members left a session ends,
+    unless it prefers availability: then t+1 answers suffice, which nothing can be held against. A
+    sum made inside MPyC needs them all.
     """
 
     width: Annotated[int, msgspec.Meta(ge=1, le=64)]
@@ -67,6 +71,7 @@ class Parameters(Wire, frozen=True, tag="shared-features"):
     evaluation_engine: Engine
     field: Literal["m61", "m31"]
     check_every: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 64
+    prefer: Literal["checks", "availability"] = "checks"
     id_rule: IdentifierRule = "exact"
 
     @property

@@ -115,7 +115,9 @@ class Owner:
         self._noise = NoiseSource()
         self._noise_sd = np.zeros(parameters.width)
         self._rows, self._rounds = rows, 0
-        self._sender = ShareSender(session.setting(manifest))
+        setting = session.setting(manifest)
+        setting.begin()
+        self._sender = ShareSender(setting)
 
     def answer_all(self) -> None:
         """Answer every round that the gate admits, until the closing one.

@@ -21,7 +21,9 @@ def play(session: Session, proceed: m.Proceed) -> m.MemberSummary:
     session.stage = "connect"
     _, manifest = session.agreed_rows(None, None)
     engines = _engines(session)
-    adder = Adder(session.setting(manifest))
+    setting = session.setting(manifest)
+    setting.begin()
+    adder = Adder(setting)
     rounds = 0
     wait_s = float(session.roster.alignment_deadline_s)
     while True:

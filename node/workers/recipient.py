@@ -58,7 +58,9 @@ class Learning:
         self._labels = np.zeros(0) if cohort.labels is None else cohort.labels
         self._training, self._held_out = split_rows(len(cohort.ids), parameters.holdout, seed)
         self._model = TopModel(parameters.width, seed)
-        self._opener = Opener(session.setting(manifest), session.grid)
+        setting = session.setting(manifest)
+        setting.begin()
+        self._opener = Opener(setting, session.grid)
         self._opened: list[tuple[int, int, Rows, NDArray[np.float64]]] = []
         self._losses: list[float] = []
         self._scores: NDArray[np.float64] = np.zeros(0)

@@ -108,7 +108,16 @@ class Session:
             attempt=self.roster.attempt,
             check_every=self.parameters.check_every,
             deadline_s=self.round_deadline_s,
+            answers_needed=self.answers_needed,
         )
+
+    @property
+    def answers_needed(self) -> int:
+        """How few members the rounds can go on with."""
+        parameters = self.parameters
+        if "mpyc" in (parameters.engine, parameters.evaluation_engine):
+            return len(self.committee.members)
+        return self.roster.threshold + (1 if parameters.prefer == "availability" else 2)
 
     @property
     def round_deadline_s(self) -> float:
@@ -290,6 +299,5 @@ def _connected(
         roster_digest,
         within_s=roster.alignment_deadline_s,
         silence_s=roster.round_deadline_s,
-        entrance=proceed.entrance,
     )
     return Session(desk, roster, roster_digest, proceed.me, session_key, mesh, started)

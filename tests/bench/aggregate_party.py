@@ -128,6 +128,7 @@ class Bench:
             attempt=0,
             check_every=work.check_every,
             deadline_s=WITHIN_S,
+            answers_needed=len(members),
         )
 
     def grid(self, work: Work) -> Grid:

@@ -22,6 +22,7 @@ def setting(field=M61, width=64, owners=3, every=64) -> Setting:
         attempt=1,
         check_every=every,
         deadline_s=1.0,
+        answers_needed=3,
     )
 
 

@@ -50,7 +50,7 @@ def leak(kind: str) -> None:
 
     def leaking_send(self, admitted, chunks):
         chunks = list(chunks)
-        self._channels[0].send(found[kind], 10)
+        next(iter(self._channels.values())).send(found[kind], 10)
         send(self, admitted, chunks)
 
     datasets.load, lane.ShareSender.send = leaking_load, leaking_send
