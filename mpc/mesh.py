@@ -3,7 +3,7 @@
 `Mesh.open` makes every connection that the session's topology names before a byte of data flows:
 it dials those on which this worker sends and accepts those on which it receives. Where the
 manifest's address leads to nobody, or to another than its party, it dials once more through its
-daemon (see `transport.dial_through`), for all channels to that party. A stranger that dials is
+daemon (see `mpc.reaching`), for all channels to that party. A stranger that dials is
 refused by TLS; a party of the session that asks for a channel that is not its own, or for one
 twice, is refused.
 """
@@ -14,21 +14,14 @@ import ssl
 import struct
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from time import monotonic
 from typing import Final, Self
 
 from mpc import transport
 from mpc.channels import Channel, Inbound, Outbound
-from mpc.transport import (
-    CONFIRMATION,
-    Identity,
-    check_certificate,
-    dial,
-    dial_through,
-    receive_exactly,
-)
+from mpc.reaching import HANDSHAKE_S, Peer, Reaching
+from mpc.transport import CONFIRMATION, Identity, receive_exactly
 from mpc.watch import (
     CONTROL,
     Abort,
@@ -40,20 +33,10 @@ from mpc.watch import (
     Watch,
 )
 
+__all__ = ["Mesh", "Peer"]
+
 _HELLO: Final = struct.Struct("<32s32s")  # session digest, label
-_HANDSHAKE_S: Final = 10.0
-_REFUSED_S: Final = 1.0
-_DIRECT_S: Final = 3.0
 _AT_ONCE: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What the manifest says of a party's worker: its certificate (DER) and `host:port`."""
-
-    name: str
-    certificate: bytes
-    address: str
 
 
 class Mesh:
@@ -160,12 +143,11 @@ class _Joining:
     ) -> None:
         self._mesh, self._me, self._peers = mesh, mesh.me, peers
         certificates = [peer.certificate for peer in peers.values()]
-        self._client = identity.context(server=False, peers=certificates)
+        client = identity.context(server=False, peers=certificates)
         self._server = identity.context(server=True, peers=certificates)
         self._names = {sha256(peer.certificate).digest(): name for name, peer in peers.items()}
         self._session, self._deadline = session, deadline
-        self._entrance = entrance
-        self._tunnelled: set[str] = set()
+        self._reaching = Reaching(client, entrance, self._rest, mesh.check)
         self._dialled = [c for c in channels if c.sender == self._me]
         self._awaited = {c for c in channels if c.receiver == self._me}
         self._claimed: set[Channel] = set()
@@ -213,63 +195,12 @@ class _Joining:
 
     def _dial(self, channel: Channel) -> ssl.SSLSocket:
         peer = self._peers[channel.receiver]
-        tls = self._reach(peer)
+        tls = self._reaching.reach(peer)
         hello = _HELLO.pack(self._session, channel.label.encode())
         try:
             tls.settimeout(self._rest())
             transport.transmit(tls, peer.name, channel.label, hello)
             receive_exactly(tls, memoryview(bytearray(len(CONFIRMATION))))
-        except BaseException:
-            tls.close()
-            raise
-        return tls
-
-    def _reach(self, peer: Peer) -> ssl.SSLSocket:
-        """TLS with `peer`, which has shown its certificate, and has been told nothing yet."""
-        if peer.name not in self._tunnelled:
-            try:
-                return self._secured(self._direct(peer), peer)
-            except (OSError, EOFError) as error:
-                if not self._entrance:
-                    raise
-                direct = str(error) or type(error).__name__
-            self._mesh.check()
-            try:
-                tls = self._secured(self._tunnel(peer), peer)
-            except ssl.SSLCertVerificationError:
-                raise
-            except (OSError, EOFError) as error:
-                tunnel = str(error) or type(error).__name__
-                raise ConnectionError(f"{direct}; through its node: {tunnel}") from error
-            self._tunnelled.add(peer.name)
-            return tls
-        return self._secured(self._tunnel(peer), peer)
-
-    def _direct(self, peer: Peer) -> socket.socket:
-        refused_until = monotonic() + _REFUSED_S
-        while True:
-            try:
-                rest = self._rest()
-                return dial(peer.address, min(rest, _DIRECT_S) if self._entrance else rest)
-            except ConnectionRefusedError:
-                if monotonic() > refused_until:
-                    raise
-                self._mesh.check()
-                threading.Event().wait(0.02)
-
-    def _tunnel(self, peer: Peer) -> socket.socket:
-        return dial_through(self._entrance, peer.name, self._rest())
-
-    def _secured(self, plain: socket.socket, peer: Peer) -> ssl.SSLSocket:
-        rest = self._rest()
-        plain.settimeout(min(rest, _HANDSHAKE_S) if self._entrance else rest)
-        try:
-            tls = self._client.wrap_socket(plain)
-        except BaseException:
-            plain.close()
-            raise
-        try:
-            check_certificate(tls, peer.certificate)
         except BaseException:
             tls.close()
             raise
@@ -289,7 +220,7 @@ class _Joining:
 
     def _welcome(self, plain: socket.socket) -> None:
         try:
-            plain.settimeout(_HANDSHAKE_S)
+            plain.settimeout(HANDSHAKE_S)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             tls = self._server.wrap_socket(plain, server_side=True)
         except OSError:

@@ -41,6 +41,7 @@ _COMMON: Final = (
     "mpc/intersection.py",
     "mpc/lane.py",
     "mpc/mesh.py",
+    "mpc/reaching.py",
     "mpc/rounds.py",
     "mpc/setting.py",
     "mpc/shares.py",

@@ -162,41 +162,6 @@ def dial(address: str, timeout_s: float) -> socket.socket:
     return connection
 
 
-def dial_through(entrance: str, party: str, timeout_s: float) -> socket.socket:
-    """A connection to `party` through its daemon and ours, whose Unix socket is at `entrance`.
-
-    Said is the party's name, heard the reason why not, or nothing: each behind its length.
-    ConnectionRefusedError with that reason, another OSError or EOFError if the daemon is gone.
-    """
-    folder, name = os.path.split(entrance)
-    descriptor = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)  # a long path does not fit
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(timeout_s)
-        connection.connect(f"/proc/self/fd/{descriptor}/{name}")
-        said = party.encode()
-        connection.sendall(TUNNEL_LENGTH.pack(len(said)) + said)
-        reason = _heard(connection, *TUNNEL_LENGTH.unpack(_heard(connection, TUNNEL_LENGTH.size)))
-        if reason:
-            raise ConnectionRefusedError(reason.decode(errors="replace"))
-    except BaseException:
-        connection.close()
-        raise
-    finally:
-        os.close(descriptor)
-    return connection
-
-
-def _heard(connection: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        part = connection.recv(size - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return bytes(data)
-
-
 class Frame:
     """A frame that is filled in place and sent without a copy: its length, then its payload."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from mpc.transport import dial_through
+from mpc.reaching import dial_through
 from node import tunnels
 from node.config_network import Listen
 from node.host import Host, open_host
