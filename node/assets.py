@@ -91,6 +91,10 @@ def children(db: Database, cdt: bytes) -> tuple[CdtId, ...]:
     return confirmed(db, cdt)[0].child_ids
 
 
+JUDGED_AT_ONCE = 8
+"""So many assets of one document are judged in one transaction."""
+
+
 def confirmed(db: Database, cdt: bytes) -> tuple[Asset, Metadata]:
     """The asset and its document; Fault `cdt-unknown` unless it is confirmed.
 
@@ -100,8 +104,8 @@ def confirmed(db: Database, cdt: bytes) -> tuple[Asset, Metadata]:
     if asset is None:
         raise Fault("cdt-unknown", f"no asset {hexadecimal(cdt)} is known here")
     if asset.state != "confirmed":
-        why = f": {asset.reason}" if asset.reason else ""
-        raise Fault("cdt-unknown", f"asset {hexadecimal(cdt)} is only {asset.state}{why}")
+        why = asset.reason or "its registration is not confirmed here yet"
+        raise Fault("cdt-unknown", f"asset {hexadecimal(cdt)} is only {asset.state}: {why}")
     return asset, documents.parse(body_of(db, asset.proof))
 
 
@@ -133,18 +137,29 @@ def has_document(db: Database, proof: bytes) -> bool:
 
 
 def keep_document(tx: Transaction, body: bytes) -> Digest:
-    """Afterwards the document is stored and every asset that it proves is judged anew.
+    """Afterwards the document is stored, and the assets that it proves are judged anew.
 
-    It is an asset's or an organisation's. RemoteProtocolError, and nothing stored, if it breaks
+    Only JUDGED_AT_ONCE of them: one document may be registered for thousands, and each takes a
+    search index's time. `unjudged` names the rest. It is an asset's or an organisation's. RemoteProtocolError, and nothing stored, if it breaks
     a rule.
     """
     if not organisation.is_one(body):
         documents.parse(body)
     proof = documents.proof_of(body)
     tx.db.execute("INSERT OR IGNORE INTO documents VALUES (?, ?, ?)", [proof, body, tx.now])
-    for (cdt,) in tx.db.execute("SELECT cdt FROM assets WHERE proof = ?", [proof]).fetchall():
+    rows = tx.db.execute(
+        "SELECT cdt FROM assets WHERE proof = ? ORDER BY state = 'registered' DESC LIMIT ?",
+        [proof, JUDGED_AT_ONCE],
+    )
+    for (cdt,) in rows.fetchall():
         judge(tx, cdt)
     return proof
+
+
+def unjudged(db: Database, proof: bytes) -> list[bytes]:
+    """The registered assets whose document is here, and which nobody has judged by it yet."""
+    rows = db.execute("SELECT cdt FROM assets WHERE proof = ? AND state = 'registered'", [proof])
+    return [cdt for (cdt,) in rows.fetchall()]
 
 
 def heard_of(

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from mpc import operations
 from node import assets
+from node.config_reading import sentence_of
 from node.errors import Fault
 from protocol.documents import Algorithm, Metadata, Price, Step
 from protocol.ids import from_hexadecimal, hexadecimal
@@ -40,6 +41,10 @@ def algorithm_of(
         child, _ = assets.confirmed(db, from_hexadecimal(cdt, 32))
         if child.withdrawn:
             raise Fault("composition-invalid", f"{child.name} ({cdt}) is withdrawn by its owner")
+        if child.kind == "data" and parameters is None:
+            raise Fault(
+                "composition-invalid", f"{child.name} ({cdt}) needs {operation}'s parameters"
+            )
         workflow.append(
             Step(
                 cdt=cdt,
@@ -64,7 +69,7 @@ def algorithm_of(
             Algorithm,
         )
     except msgspec.ValidationError as error:
-        raise Fault("composition-invalid", f"the algorithm: {error}") from error
+        raise Fault("composition-invalid", f"the algorithm: {sentence_of(error)}") from error
 
 
 def _installed(name: str) -> operations.Operation:
@@ -80,7 +85,7 @@ def _parameters(given: Mapping[str, Any] | None) -> Parameters | None:
     try:
         return msgspec.convert({**given, "type": "shared-features"}, Parameters)
     except msgspec.ValidationError as error:
-        raise Fault("composition-invalid", f"parameters: {error}") from error
+        raise Fault("composition-invalid", f"parameters: {sentence_of(error)}") from error
 
 
 def price_of(metadata: Metadata) -> Price:

@@ -60,6 +60,7 @@ _LENGTHS = (
     (r"text in quotes of length >= 1\b", "text in quotes that is not empty"),
     (r"text in quotes of length <= (\d+)", r"text of at most \1 characters"),
     (r"a list of length <= (\d+)", r"a list of at most \1"),
+    (r"a list of length >= (\d+)", r"a list of at least \1"),
 )
 
 

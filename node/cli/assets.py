@@ -49,7 +49,10 @@ def compose(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Compose an algorithm from the children, operations and pool that FILE names."""
+    """Compose an algorithm from the children, operations and pool that FILE names.
+
+    The source's configs/compose/algorithm.toml explains what stands in FILE.
+    """
     asked = table_from(file) | ({"check_only": True} if check else {})
     answer(context, "algorithm_compose", json, **asked)
 

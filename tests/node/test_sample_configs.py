@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from node.api.asset_methods import Composition
 from node.config import Config, Section, parse
+from protocol.manifest import Parameters
 from protocol.terms_table import TermsTable
 
 SAMPLES = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
@@ -35,6 +37,15 @@ def test_the_samples_agree_on_who_is_who() -> None:
         for each in config.organisations:
             known.setdefault(each.name, set()).add((each.account, each.peer_id, each.addresses))
     assert all(len(entries) == 1 for entries in known.values())
+
+
+def test_the_sample_of_a_composition_is_one() -> None:
+    text = (SAMPLES[0].parent / "compose" / "algorithm.toml").read_text("utf-8")
+    composition = msgspec.convert(tomllib.loads(text), Composition)
+    assert {each.cdt for each in composition.children} > set(composition.pool)
+    for child in composition.children:
+        given = {**(child.parameters or {}), "type": "shared-features"}
+        assert child.cdt in composition.pool or msgspec.convert(given, Parameters)
 
 
 def keys(kind: type[msgspec.Struct]) -> set[str]:
