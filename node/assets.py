@@ -140,8 +140,8 @@ def keep_document(tx: Transaction, body: bytes) -> Digest:
     """Afterwards the document is stored, and the assets that it proves are judged anew.
 
     Only JUDGED_AT_ONCE of them: one document may be registered for thousands, and each takes a
-    search index's time. `unjudged` names the rest. It is an asset's or an organisation's. RemoteProtocolError, and nothing stored, if it breaks
-    a rule.
+    search index's time. `unjudged` names the rest. It is an asset's or an organisation's.
+    RemoteProtocolError, and nothing stored, if it breaks a rule.
     """
     if not organisation.is_one(body):
         documents.parse(body)

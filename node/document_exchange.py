@@ -70,12 +70,15 @@ class DocumentExchange:
         if proof in self._broken:
             document_stock.refuse(tx, proof, self._broken[proof])
         elif not assets.has_document(tx.db, proof):
-            lane = cdt[-1] % LANES
-            row = [cdt, lane, tx.now]
-            if tx.db.execute(
-                "INSERT OR IGNORE INTO wanted_documents VALUES (?, ?, 0, ?)", row
-            ).rowcount:
-                tx.owe(FETCH, bytes([lane]))
+            self._owe(tx, cdt)
+
+    def _owe(self, tx: Transaction, cdt: bytes) -> None:
+        lane = cdt[-1] % LANES
+        row = [cdt, lane, tx.now]
+        if tx.db.execute(
+            "INSERT OR IGNORE INTO wanted_documents VALUES (?, ?, 0, ?)", row
+        ).rowcount:
+            tx.owe(FETCH, bytes([lane]))
 
     async def obtain(self, proof: bytes, holders: Iterable[str]) -> None:
         """Afterwards the document with this proof is stored.
@@ -145,6 +148,9 @@ class DocumentExchange:
         try:
             with self._engine.transaction() as tx:
                 document_stock.keep(tx, body)
+                for cdt in assets.unjudged(tx.db, proof):
+                    tx.db.execute("DELETE FROM wanted_documents WHERE cdt = ?", [cdt])
+                    self._owe(tx, cdt)  # due now, however long its document was not to be had
         except RemoteProtocolError as error:
             self._broken[proof] = str(error)
             if len(self._broken) > BROKEN_MOST:
@@ -190,7 +196,12 @@ class DocumentExchange:
     async def _fetch(self, cdt: bytes) -> bool:
         """True if nothing is left to try: the document is here or broken, or there is no need."""
         asset = assets.find(self._engine.db, cdt)
-        if asset is None or assets.has_document(self._engine.db, asset.proof):
+        if asset is None:
+            return True
+        if assets.has_document(self._engine.db, asset.proof):
+            if asset.state == "registered":  # one of very many that share the document
+                with self._engine.transaction() as tx:
+                    assets.judge(tx, cdt)
             return True
         if asset.state == "announced" and not document_stock.has_room(self._engine.db):
             return True

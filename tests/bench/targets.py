@@ -34,7 +34,11 @@ TARGETS = {
     "gossip.to_all_ms": (Target("value", 20),),
     "gossip.to_all_20_ms": (Target("value", 120),),
     "gossip.loss": (Target("value", 0),),
-    "reconcile.seconds.10": (Target("value", 1),),
+    "reconcile.seconds": (Target("value", 1),),
+    **{
+        f"reconcile.bytes{end}": (Target("value", 16_000 + 1_500 * differences),)
+        for differences, end in ((10, ""), (100, ".100"), (1_000, ".1000"))
+    },
     "terms.evaluations_per_s": (Target("value", 5_000, least=True),),
     "negotiation.seconds": (Target("value", 0.15),),
     "garbage.rpc_ms": (Target("value", 100),),

@@ -371,6 +371,28 @@ def test_garbage_requests_are_the_peers_fault(scene, data: bytes) -> None:
     trio.run(serve)
 
 
+async def test_one_document_of_very_many_assets_is_not_judged_for_all_at_once(
+    scene, autojump_clock, gives, make_document
+) -> None:
+    """Whoever registers thousands of one proof and then gives it would hold up everybody."""
+    body = make_document("large", 20_000)
+    proof = documents.proof_of(body)
+    for number in range(30):
+        scene.registered(number.to_bytes(32, "big"), proof)
+
+    def confirmed() -> int:
+        return sum(each.state == "confirmed" for each in assets.every(scene.db))
+
+    scene.host.holders["bank"] = gives(body)
+    await scene.exchange.obtain(proof, ["bank"])
+    assert confirmed() == assets.JUDGED_AT_ONCE
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.engine.run)
+        assert await scene.engine.until(lambda: confirmed() == 30, 60)
+        nursery.cancel_scope.cancel()
+    assert scene.db.execute("SELECT count(*) FROM wanted_documents").fetchone() == (0,)
+
+
 async def test_garbage_answers_change_nothing(scene, autojump_clock, make_document) -> None:
     chaos = random.Random(3)
     body = make_document("facts")
