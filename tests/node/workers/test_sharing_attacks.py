@@ -4,7 +4,7 @@ import pytest
 
 from node.workers import messages as m
 
-FOURTH = "house-e/member"
+FOURTH, FIFTH = "house-e/member", "house-f/member"
 
 
 async def failures_of(harness, plan, party: str, how: str) -> dict[str, m.Failed]:
@@ -20,6 +20,11 @@ async def failures_of(harness, plan, party: str, how: str) -> dict[str, m.Failed
 def four(harness, plan):
     parties = (*harness.contributors, *harness.members, FOURTH, harness.recipient)
     return plan.replaced(parties=parties)
+
+
+def five(harness, plan):
+    parties = (*harness.contributors, *harness.members, FOURTH, FIFTH, harness.recipient)
+    return plan.replaced(parties=parties, threshold=2)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +83,18 @@ async def test_a_member_that_changes_one_word_is_noticed(harness, small):
         assert "the contributors' sharings are sound, so it is a member" in failures[party].reason
 
 
-async def test_a_committee_of_four_names_the_liar_and_goes_on(harness, small):
+async def test_two_keyed_members_of_five_and_a_cheat(harness, small):
+    cheat = harness.contributors[1]
+    failures = await failures_of(harness, five(harness, small), cheat, "later-not-a-polynomial")
+    assert {failed.blamed for failed in failures.values()} == {(cheat,)}
+
+
+@pytest.mark.parametrize("enlarged", [four, five])
+async def test_a_larger_committee_names_the_liar_and_goes_on(harness, small, enlarged):
     liar = harness.members[1]
-    session = await harness.finished(four(harness, small).replaced(modules={liar: "evil_member"}))
+    session = await harness.finished(
+        enlarged(harness, small).replaced(modules={liar: "evil_member"})
+    )
     recipient = session.summary(harness.recipient)
     assert recipient.corrected == (liar,)
     assert recipient.auc > 0.6
