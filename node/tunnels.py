@@ -23,10 +23,9 @@ Bytes on their way when a session ends have GRACE_S to arrive, since a party's l
 among them; once one worker has finished writing, the other end has HALF_OPEN_S to finish too.
 """
 
-import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
@@ -42,6 +41,7 @@ from node.errors import Fault
 from node.host import Host
 from node.libp2p_guard import GuardedStream
 from node.live_session import LiveSession
+from node.local_stream import LocalStream, listen_at
 from node.log import get_logger
 from node.relay import splice
 from node.streams import ByteStream, StreamBroken, read_exactly, read_frame, reset, write_frame
@@ -64,45 +64,6 @@ ANSWER_LIMIT = 4_096
 ENTRANCE = "entrance"
 
 K = TypeVar("K", str, bytes)
-
-
-class LocalStream:
-    """A connection to a process of this machine as a `ByteStream`; `ended` after its last byte."""
-
-    def __init__(self, stream: trio.SocketStream, ended: Callable[[], None]) -> None:
-        self._stream, self._ended = stream, ended
-
-    async def read(self, most: int) -> bytes:
-        """1 to `most` bytes; empty once the process has finished writing."""
-        try:
-            data = bytes(await self._stream.receive_some(most))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise StreamBroken(repr(error)) from error
-        if not data:
-            self._ended()
-        return data
-
-    async def write(self, data: bytes) -> None:
-        """All of `data` is on its way."""
-        try:
-            await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise StreamBroken(repr(error)) from error
-
-    async def finish(self) -> None:
-        """The process reads an end after what was written."""
-        try:
-            await self._stream.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise StreamBroken(repr(error)) from error
-
-    async def close(self) -> None:
-        """The connection is closed."""
-        await self._stream.aclose()
-
-    async def reset(self) -> None:
-        """The connection is closed."""
-        await self._stream.aclose()
 
 
 class _Life:
@@ -149,7 +110,7 @@ class Tunnels:
     def opened(self, live: LiveSession, folder: Path) -> Iterator[socket.socket]:
         """Inside, peers of the session's roster are let in, and `live.entrance` is listened on."""
         path = folder / ENTRANCE
-        listener = _listen(path)
+        listener = listen_at(path)
         live.entrance, self._sessions[live.session] = str(path), live
         try:
             yield listener
@@ -299,23 +260,3 @@ async def _write_text(stream: ByteStream, text: str) -> None:
     data = text.encode()[:ANSWER_LIMIT]
     with suppress(trio.TooSlowError), trio.fail_after(TALK_S):
         await stream.write(TUNNEL_LENGTH.pack(len(data)) + data)
-
-
-def _listen(path: Path) -> socket.socket:
-    """A listener at `path` for this user alone, whatever was there before.
-
-    By way of the folder's descriptor, since the address of a Unix socket has 107 bytes at most.
-    """
-    path.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_DIRECTORY | os.O_CLOEXEC)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
-        path.chmod(0o600)
-        listener.listen(64)
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.close(folder)
-    return listener
