@@ -35,6 +35,7 @@ LENGTH: Final = struct.Struct("<Q")
 TUNNEL_LENGTH: Final = struct.Struct("<H")
 CONFIRMATION: Final = b"\x01"
 CERTIFICATE_LIFE: Final = timedelta(days=2)
+_RECORD_BYTES: Final = 1 << 14  # the most of one TLS record (RFC 8446, 5.1)
 _CLOCK_SKEW: Final = timedelta(hours=1)
 
 
@@ -191,7 +192,13 @@ def transmit(tls: ssl.SSLSocket, peer: str, label: str, data: Buffer) -> None:
     `peer` and `label` say to which party and over which channel. Blocks until the kernel has it.
     """
     del peer, label  # for whoever stands between a worker and its TLS
+    if len(data) <= _RECORD_BYTES or tls.family == socket.AF_UNIX:
+        tls.sendall(data)
+        return
+    # OpenSSL writes record by record: uncorked, each is a segment and a wake-up of its own.
+    tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     tls.sendall(data)
+    tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 def receive_exactly(tls: ssl.SSLSocket, target: memoryview) -> None:
