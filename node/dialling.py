@@ -99,8 +99,10 @@ class Dialling:
                     await changed.wait()
             if self._guard.is_connected(peer_id):
                 continue
-            if admit(peer_id) is not None or not await self._dial(peer_id, peer):
+            refused = admit(peer_id)
+            if refused is not None or not await self._dial(peer_id, peer):
                 peer.failures += 1
+                peer.last_error = refused or peer.last_error
                 if self.find is not None and peer.failures % LOOK_UP_EVERY == LOOK_UP_AFTER:
                     await self.find(peer_id)
 

@@ -97,6 +97,7 @@ class PeerTable:
                 round_trip_s=peer.round_trip_s,
                 penalty=BAN_AT if ban else standing.penalty(peer_id, now),
                 banned=ban.reason if ban else None,
+                trouble=peer.last_error if peer.failures and remote is None else "",
             )
 
         now = trio.current_time()

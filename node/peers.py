@@ -46,7 +46,7 @@ class PeerStatus:
     `address` is where it is connected (`ip:port`), else the first address under which it is
     known. `last_seen`: Unix time in seconds, None if never. `failures`: dials that failed in a
     row. `round_trip_s`: the last ping. `penalty`: points that decay, 100 of them make a ban,
-    of which `banned` is the reason.
+    of which `banned` is the reason. `trouble`: why the last dial failed, empty if none has.
     """
 
     peer_id: PeerId
@@ -58,3 +58,4 @@ class PeerStatus:
     round_trip_s: float | None
     penalty: float
     banned: str | None
+    trouble: str = ""

@@ -62,6 +62,7 @@ class NodeMethods:
                     "connected": peer.connected,
                     "last_seen": peer.last_seen,
                     "failures": peer.failures,
+                    "trouble": peer.trouble,
                     "penalty": round(peer.penalty, 1),
                     "banned": peer.banned,
                 }

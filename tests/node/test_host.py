@@ -105,9 +105,11 @@ async def test_a_peer_that_is_not_there_is_unreachable() -> None:
         host.know(STRANGER, [f"/ip4/127.0.0.1/tcp/{port}"])
         with pytest.raises(PeerUnreachable, match="failed"):
             await host.request(STRANGER, ECHO, b"", timeout_s=5)
+        await until(lambda: bool(host.peers()[0].failures))
         status = host.peers()[0]
         assert not status.connected
         assert status.known
+        assert str(port) in status.trouble
 
 
 async def test_a_silent_peer_times_out() -> None:
