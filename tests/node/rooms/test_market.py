@@ -248,7 +248,8 @@ async def test_an_asset_is_shown_with_what_its_terms_say_to_this_node(nodes) -> 
 async def test_nothing_is_composed_over_what_is_withdrawn(nodes) -> None:
     c = nodes["fintech-c"]
     everybody_knows(nodes, algorithm(nodes))
-    steps = ((hexadecimal(DATA["bank-a"]), "shared-features", None),)
+    parameters = msgspec.to_builtins(algorithm(nodes).algorithm.workflow[0].parameters)
+    steps = ((hexadecimal(DATA["bank-a"]), "shared-features", parameters),)
     parts = {"seats": 3, "threshold": 1, "cohort_floor": 1000, "purpose": "risk"}
     parts |= {"pool": ("0x" + "05" * 32,) * 3, "labels": "hidden", "recipient": c.account}
     assert composing.algorithm_of(c.engine.db, steps=steps, **parts).workflow[0].cdt == steps[0][0]
