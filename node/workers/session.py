@@ -299,5 +299,6 @@ def _connected(
         roster_digest,
         within_s=roster.alignment_deadline_s,
         silence_s=roster.round_deadline_s,
+        entrance=proceed.entrance,
     )
     return Session(desk, roster, roster_digest, proceed.me, session_key, mesh, started)
