@@ -37,7 +37,8 @@ _FROM_CHAIN: Final = (
 _ANNOUNCED: Final = (
     "INSERT INTO assets (cdt, owner, creator, kind, proof, children, name, title, endpoint, "
     "withdrawn, state, seen_at) VALUES (?, ?, ?, ?, ?, x'', ?, ?, ?, ?, 'announced', ?) "
-    "ON CONFLICT (cdt) DO UPDATE SET endpoint = excluded.endpoint, withdrawn = excluded.withdrawn "
+    "ON CONFLICT (cdt) DO UPDATE SET withdrawn = excluded.withdrawn, endpoint = "
+    "CASE state WHEN 'confirmed' THEN endpoint ELSE excluded.endpoint END "
     "WHERE owner = excluded.owner"
 )
 
@@ -173,7 +174,7 @@ def heard_of(
     *,
     withdrawn: bool = False,
 ) -> None:
-    """Afterwards the asset is at least announced; what the chain said of it stays.
+    """Afterwards the asset is at least announced; what chain and document say of it stays.
 
     Where its owner is another than the announced one, nothing is changed: only an owner moves or
     withdraws its asset.
