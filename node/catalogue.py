@@ -207,9 +207,8 @@ class Catalogue:
         if binding.account != said.owner or binding.seq <= bindings.latest_seq(said.owner):
             return True
         try:
-            if bindings.is_news(
-                binding, self._engine.clock()
-            ):  # most are a stranger's: those cost no transaction
+            # Asked before a transaction is opened: what strangers show is hardly ever kept.
+            if bindings.is_news(binding, self._engine.clock()):
                 bindings.check(binding)
                 with self._engine.transaction() as tx:
                     bindings.keep(tx, binding)
