@@ -170,6 +170,7 @@ def test_distance_is_a_metric() -> None:
             assert all(distance(a, c) <= distance(a, b) + distance(b, c) for c in ids)
 
 
+@pytest.mark.slow
 async def test_peers_of_one_local_network_meet() -> None:
     """Multicast on the loopback interface alone, by the library's own broadcaster and browser."""
     local = Discovery(local_network=True)
@@ -179,6 +180,7 @@ async def test_peers_of_one_local_network_meet() -> None:
         await until(lambda: all(status.known for each in (one, two) for status in each.peers()))
 
 
+@pytest.mark.slow
 async def test_rubbish_by_multicast_keeps_nobody_apart() -> None:
     local, seeded = Discovery(local_network=True), random.Random(5)
     header = struct.pack(">HHHHHH", 0, 0x8400, 0, 60_000, 0, 0)

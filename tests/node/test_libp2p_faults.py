@@ -738,6 +738,7 @@ async def test_b27_the_stock_host_dials_what_peers_claim() -> None:
         assert not await knocked(host._guard._swarm)
 
 
+@pytest.mark.slow
 async def test_bytes_of_one_peer_are_paced_headers_too() -> None:
     """A flood of frames without a body, which no window holds back, and one of a stream."""
     limits = Limits(bytes_per_second_per_peer=65_536.0)

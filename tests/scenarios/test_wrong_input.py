@@ -205,7 +205,14 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-@pytest.mark.parametrize("what", DAMAGES)
+WAITED_FOR = {"no peer key", "open peer key", "a keystore of nothing", "a short ledger key"}
+"""Found only once the daemon has begun: seconds each."""
+
+
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(each, marks=pytest.mark.slow if each in WAITED_FOR else ()) for each in DAMAGES],
+)
 def test_what_is_wrong_in_the_folder_ends_the_daemon(node: Any, what: str) -> None:
     kind, damage = DAMAGES[what]
     damage(node.folder)

@@ -10,7 +10,7 @@ import pytest
 from node import grant_records, terms_review
 from node import negotiation_records as records
 from node.api.terms_methods import Asked, TermsMethods
-from node.config import from_table
+from node.config import from_table, parse
 from node.errors import Fault
 from node.judging import Judging
 from node.rpc import Parameters
@@ -402,6 +402,7 @@ async def test_the_command_reloads_the_terms_of_the_file_or_nothing(
         engine=b.engine,
         directory=b.directory,
         judging=b.judging,
+        config=parse(text, folder, "northbund.toml"),
         folder=SimpleNamespace(path=folder),
     )
     methods = TermsMethods(SimpleNamespace(house=house))  # type: ignore[arg-type]
@@ -409,7 +410,8 @@ async def test_the_command_reloads_the_terms_of_the_file_or_nothing(
         await methods.reload(Parameters())
     assert b.judging.dataset_terms("facts")["uses"] == 2
     (folder / "northbund.toml").write_text(text)
-    assert await methods.reload(Parameters()) == {"changed": ["facts"], "failing_grants": 0}
+    told = await methods.reload(Parameters())
+    assert told == {"changed": ["facts"], "failing_grants": 0, "waits_for_restart": []}
     assert b.judging.dataset_terms("facts")["uses"] == 3
 
 

@@ -44,7 +44,8 @@ async def test_an_id_that_stands_twice_is_noticed_by_the_helper(harness, small):
     assert f"the list of {LIAR} holds a point twice" in failures[HELPER].reason
 
 
-@pytest.mark.parametrize("how", ["late", pytest.param("shorter", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["late", "shorter"])
 async def test_a_list_that_does_not_come_is_named_when_its_deadline_passes(harness, small, how):
     hurried = small.replaced(alignment_deadline_s=4)
     _, failures = await aligned_with(harness, hurried, LIAR, "evil_aligner", how)

@@ -86,7 +86,14 @@ async def killed(harness, small, victim, stage):
     assert max(delays.values()) < 1.0, delays
 
 
-@pytest.mark.parametrize("victim", ["bank-b/contributor", "bank-a/member", "fintech-c/recipient"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("bank-b/contributor", marks=pytest.mark.slow),
+        "bank-a/member",
+        pytest.param("fintech-c/recipient", marks=pytest.mark.slow),
+    ],
+)
 async def test_a_stopped_worker_is_named_when_its_deadline_has_passed(harness, small, victim):
     plan = small.replaced(
         parameters=harness.changed(epochs=100, width=1),

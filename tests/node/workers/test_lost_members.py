@@ -58,13 +58,14 @@ def check_finished(session, lost: str) -> None:
     assert recipient.auc > 0.6
 
 
-@pytest.mark.parametrize("place", [0, 3])
+@pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.slow), 3])
 async def test_a_committee_of_four_goes_on_without_one_and_still_checks(harness, small, place):
     plan = four(harness, planned(harness, small))
     victim = (*harness.members, FOURTH)[place]
     check_finished(await struck(harness, plan, [victim], signal.SIGKILL), victim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 async def test_three_go_on_with_two_where_availability_is_preferred(harness, small, blow):
     plan = planned(harness, small, prefer="availability")
@@ -81,6 +82,7 @@ async def test_fewer_answers_than_can_be_checked_end_the_session(harness, small)
     assert all(set(failed.blamed) <= set(victims) for failed in failures.values())
 
 
+@pytest.mark.slow
 async def test_a_sum_inside_mpyc_needs_every_member(harness, small):
     plan = planned(harness, small, prefer="availability", evaluation_engine="mpyc")
     victim = harness.members[2]

@@ -60,6 +60,7 @@ async def test_who_says_what_only_two_have_seen_is_one_of_the_two(harness, small
     assert {frozenset(f.blamed) for f in failures.values()} == {pair}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize(
     ("how", "sentence"),
@@ -83,13 +84,14 @@ async def test_a_member_that_changes_one_word_is_noticed(harness, small):
         assert "the contributors' sharings are sound, so it is a member" in failures[party].reason
 
 
+@pytest.mark.slow
 async def test_two_keyed_members_of_five_and_a_cheat(harness, small):
     cheat = harness.contributors[1]
     failures = await failures_of(harness, five(harness, small), cheat, "later-not-a-polynomial")
     assert {failed.blamed for failed in failures.values()} == {(cheat,)}
 
 
-@pytest.mark.parametrize("enlarged", [four, five])
+@pytest.mark.parametrize("enlarged", [four, pytest.param(five, marks=pytest.mark.slow)])
 async def test_a_larger_committee_names_the_liar_and_goes_on(harness, small, enlarged):
     liar = harness.members[1]
     session = await harness.finished(
