@@ -42,6 +42,7 @@ def test_a_changed_policy_meets_new_requests_at_once_and_second_thoughts_end_a_r
         assert scene.call("bank-b", "terms_reload") == {
             "changed": ["applicants-b"],
             "failing_grants": 1,
+            "waits_for_restart": [],
         }
         (failing,) = [e for e in scene.call("bank-b", "grant_review") if not e["would_be_given"]]
         assert failing["child"] == journey.data["bank-b"]
